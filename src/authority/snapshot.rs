@@ -1,0 +1,118 @@
+//! The CA as it stands at one moment.
+
+use crate::model::key_algorithm::KeyError;
+use crate::model::{Bundle, CaCertificate, Timestamp};
+use crate::platform::crypto::{self, SigningKey};
+
+/// Key, chain and bundle that belong together. Read once per request, so that no answer mixes two generations.
+#[derive(Debug)]
+pub struct CaSnapshot {
+    key: SigningKey,
+    chain: Vec<CaCertificate>,
+    bundle: Bundle,
+    generation: u64,
+    tail: Vec<String>,
+}
+
+/// Why key, chain and bundle do not make a CA.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// No signer.
+    #[error("there is no signing certificate")]
+    NoSigner,
+    /// The test signature does not verify with the signer's certificate.
+    #[error("a test signature by the key does not verify with the signing certificate")]
+    TestSignature,
+    /// The signer's public key is not on our list.
+    #[error("the signing certificate's key: {0}")]
+    Key(KeyError),
+}
+
+impl CaSnapshot {
+    /// Puts a CA together. `chain` is the signer first, then each one's issuer, without roots (unless the signer is itself a root);
+    /// the callers in this room have checked it. Signs and verifies once before the key is ever used.
+    pub fn new(
+        key: SigningKey,
+        chain: Vec<CaCertificate>,
+        bundle: Bundle,
+        generation: u64,
+    ) -> Result<Self, SnapshotError> {
+        let signer = chain.first().ok_or(SnapshotError::NoSigner)?;
+        let is_root = |certificate: &CaCertificate| bundle.roots().iter().any(|root| root.der() == certificate.der());
+        // Intermediates one per element, in issuer order, never a root among them; the whole bundle last, unsplit.
+        let mut tail: Vec<String> = chain
+            .iter()
+            .filter(|member| !is_root(member))
+            .map(|member| member.pem().to_owned())
+            .collect();
+        tail.push(bundle.pem().to_owned());
+        let (algorithm, public_key) = crypto::public_key(signer.public_key_info()).map_err(SnapshotError::Key)?;
+        let snapshot = Self {
+            key,
+            chain,
+            bundle,
+            generation,
+            tail,
+        };
+        let probe = b"countersign test signature";
+        let signature = snapshot.key.sign(probe).map_err(|_| SnapshotError::TestSignature)?;
+        if !crypto::verify(
+            algorithm,
+            &public_key,
+            snapshot.key.signature_algorithm(),
+            probe,
+            &signature,
+        ) {
+            return Err(SnapshotError::TestSignature);
+        }
+        Ok(snapshot)
+    }
+
+    /// The private key.
+    pub fn key(&self) -> &SigningKey {
+        &self.key
+    }
+
+    /// The certificate that signs.
+    pub fn signer(&self) -> &CaCertificate {
+        &self.chain[0]
+    }
+
+    /// The signer and its parents up to, without, a root; a root that signs directly stands here alone.
+    pub fn chain(&self) -> &[CaCertificate] {
+        &self.chain
+    }
+
+    /// The roots that clients are told to trust.
+    pub fn bundle(&self) -> &Bundle {
+        &self.bundle
+    }
+
+    /// Counts up with every change within one process, from 1.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// What follows the leaf in an answer: the intermediates one per element, then the whole bundle.
+    pub fn tail(&self) -> &[String] {
+        &self.tail
+    }
+
+    /// When the first certificate above a leaf expires: of the chain, and of the last root among those that the chain may end at.
+    pub fn not_after(&self) -> Timestamp {
+        let chain = self.chain.iter().map(|member| member.validity().not_after).min();
+        let top = self.chain.last().map(CaCertificate::issuer).unwrap_or_default();
+        let root = self
+            .bundle
+            .roots()
+            .iter()
+            .filter(|root| root.subject() == top)
+            .map(|root| root.validity().not_after)
+            .max();
+        chain
+            .into_iter()
+            .chain(root)
+            .min()
+            .unwrap_or(Timestamp::from_unix(i64::MIN))
+    }
+}

@@ -1,0 +1,3 @@
+//! One request, from caller to certificate.
+
+pub mod authenticate;

@@ -1,0 +1,99 @@
+//! PEM (RFC 7468), read strictly and written in one spelling.
+
+use rustls_pki_types::pem::{PemObject, SectionKind};
+
+/// One block: what its label says it is, and its bytes.
+pub struct Block {
+    /// The label's kind.
+    pub kind: SectionKind,
+    /// The decoded bytes; may be a private key.
+    pub der: zeroize::Zeroizing<Vec<u8>>,
+}
+
+/// Why a text is not PEM.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum PemError {
+    /// Broken armour or base64.
+    #[error("the PEM text is broken near block {position}: {why}")]
+    Broken {
+        /// Which block, from 1.
+        position: usize,
+        /// The finding.
+        why: String,
+    },
+    /// No block at all.
+    #[error("no PEM block found")]
+    Empty,
+    /// More blocks than the caller can take.
+    #[error("more than {0} PEM blocks")]
+    TooMany(usize),
+}
+
+/// All blocks of known kinds, in order; text around them is skipped, as OpenSSL writes some. At most `most` blocks.
+pub fn blocks(text: &[u8], most: usize) -> Result<Vec<Block>, PemError> {
+    let mut found = Vec::new();
+    for item in <(SectionKind, Vec<u8>)>::pem_slice_iter(text) {
+        let (kind, der) = item.map_err(|error| PemError::Broken {
+            position: found.len() + 1,
+            why: error.to_string(),
+        })?;
+        if found.len() == most {
+            return Err(PemError::TooMany(most));
+        }
+        found.push(Block { kind, der: der.into() });
+    }
+    if found.is_empty() {
+        Err(PemError::Empty)
+    } else {
+        Ok(found)
+    }
+}
+
+/// One block in the one spelling that we write: 64 characters a line, every line ended by `\n`. The last element of an answer is compared
+/// byte by byte by Istio's agent, so the spelling may never change.
+pub fn encode(label: &str, der: &[u8]) -> String {
+    use base64::Engine;
+    const LINE: usize = 48; // bytes, 64 characters
+    let engine = base64::engine::general_purpose::STANDARD;
+    let mut text = String::with_capacity(der.len() * 4 / 3 + der.len() / LINE + 2 * label.len() + 40);
+    text.push_str("-----BEGIN ");
+    text.push_str(label);
+    text.push_str("-----\n");
+    for line in der.chunks(LINE) {
+        engine.encode_string(line, &mut text);
+        text.push('\n');
+    }
+    text.push_str("-----END ");
+    text.push_str(label);
+    text.push_str("-----\n");
+    text
+}
+
+/// A certificate in PEM.
+pub fn certificate(der: &[u8]) -> String {
+    encode("CERTIFICATE", der)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn reads_what_it_writes(der in proptest::collection::vec(any::<u8>(), 1..300)) {
+            let text = certificate(&der);
+            prop_assert!(text.lines().all(|line| line.len() <= 64));
+            let found = blocks(text.as_bytes(), 1).unwrap();
+            prop_assert_eq!(found[0].kind, SectionKind::Certificate);
+            prop_assert_eq!(&*found[0].der, &der);
+        }
+    }
+
+    #[test]
+    fn counts_blocks() {
+        let two = certificate(b"a").repeat(2);
+        assert_eq!(blocks(two.as_bytes(), 1).err(), Some(PemError::TooMany(1)));
+        assert_eq!(blocks(b"no block", 1).err(), Some(PemError::Empty));
+    }
+}

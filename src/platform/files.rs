@@ -1,0 +1,187 @@
+//! Files: reads that are bounded and name the path in every error, writes that a crash at any instant leaves whole, and the lock that
+//! keeps two processes out of one directory.
+
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+/// A failure at a path.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action} {}: {source}", path.display())]
+pub struct FileError {
+    /// What was tried.
+    pub action: &'static str,
+    /// Where.
+    pub path: PathBuf,
+    /// What the host said.
+    pub source: std::io::Error,
+}
+
+impl FileError {
+    fn at(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| Self {
+            action,
+            path: path.to_owned(),
+            source,
+        }
+    }
+
+    /// Whether nothing is there.
+    pub fn is_not_found(&self) -> bool {
+        self.source.kind() == ErrorKind::NotFound
+    }
+}
+
+/// Reads a regular file of at most `limit` bytes. The bytes are wiped when dropped: they may be a key.
+pub fn read(path: &Path, limit: u64) -> Result<Zeroizing<Vec<u8>>, FileError> {
+    let open = OpenOptions::new()
+        .read(true)
+        // A FIFO in place of a file must not block us.
+        .custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32)
+        .open(path)
+        .map_err(FileError::at("read", path))?;
+    let metadata = open.metadata().map_err(FileError::at("read", path))?;
+    let refuse = |why: String| FileError::at("read", path)(std::io::Error::new(ErrorKind::InvalidData, why));
+    if !metadata.is_file() {
+        return Err(refuse("it is not a regular file".into()));
+    }
+    if metadata.len() > limit {
+        return Err(refuse(format!("it is larger than {limit} bytes")));
+    }
+    // Room for all of it at once: a buffer that grows would leave copies of a key behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(metadata.len() as usize + 1));
+    open.take(limit + 1)
+        .read_to_end(&mut bytes)
+        .map_err(FileError::at("read", path))?;
+    if bytes.len() as u64 > limit {
+        return Err(refuse(format!("it is larger than {limit} bytes")));
+    }
+    Ok(bytes)
+}
+
+/// As [`read`], with `None` when nothing is there.
+pub fn read_if_exists(path: &Path, limit: u64) -> Result<Option<Zeroizing<Vec<u8>>>, FileError> {
+    match read(path, limit) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// As [`read`], for text.
+pub fn read_text(path: &Path, limit: u64) -> Result<String, FileError> {
+    let bytes = read(path, limit)?;
+    std::str::from_utf8(&bytes)
+        .map(str::to_owned)
+        .map_err(|error| FileError::at("read", path)(std::io::Error::new(ErrorKind::InvalidData, error)))
+}
+
+/// Whether something is there; an error when that cannot be told.
+pub fn exists(path: &Path) -> Result<bool, FileError> {
+    path.try_exists().map_err(FileError::at("look at", path))
+}
+
+/// Who may read a written file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// The owner alone: keys and tokens.
+    Secret = 0o600,
+    /// Everyone: certificates.
+    Public = 0o644,
+}
+
+/// Replaces a file whole: a temporary file beside it, synced, renamed over it, and the directory synced. After a crash at any instant the
+/// path holds the old content or the new, never a part.
+pub fn write(path: &Path, content: &[u8], mode: Mode) -> Result<(), FileError> {
+    let fail = |error| FileError::at("write", path)(error);
+    let directory = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    let mut temporary = tempfile::Builder::new()
+        .prefix(".countersign-")
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(mode as u32))
+        .tempfile_in(directory)
+        .map_err(fail)?;
+    temporary.write_all(content).map_err(fail)?;
+    temporary.as_file().sync_all().map_err(fail)?;
+    temporary.persist(path).map_err(|error| fail(error.error))?;
+    File::open(directory)
+        .and_then(|directory| directory.sync_all())
+        .map_err(fail)
+}
+
+/// Makes a directory (and its parents) that only its owner may enter, if it is not there.
+pub fn create_private_directory(path: &Path) -> Result<(), FileError> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(FileError::at("create", path))
+}
+
+/// Removes a file; nothing there is fine.
+pub fn remove(path: &Path) -> Result<(), FileError> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(FileError::at("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// The permission bits of a file, such as `0o600`.
+pub fn permissions(path: &Path) -> Result<u32, FileError> {
+    Ok(path.metadata().map_err(FileError::at("look at", path))?.mode() & 0o777)
+}
+
+/// The names in a directory, sorted; names that are not text are left out.
+pub fn list(path: &Path) -> Result<Vec<String>, FileError> {
+    let fail = |error| FileError::at("list", path)(error);
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(path).map_err(fail)? {
+        names.extend(
+            entry
+                .map_err(|error| FileError::at("list", path)(error))?
+                .file_name()
+                .into_string(),
+        );
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// An exclusive lock on a directory, held until dropped (or until the process ends, however it ends).
+#[derive(Debug)]
+pub struct DirectoryLock(#[expect(dead_code, reason = "held, not read: the lock goes with the open file")] File);
+
+/// Why a directory is not ours.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Another process holds it.
+    #[error("{} is in use by another countersign process: one process per directory", .0.display())]
+    Held(PathBuf),
+    /// The lock file cannot be made or locked.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+impl DirectoryLock {
+    /// Takes the lock, or says who stands in the way, without waiting.
+    pub fn take(directory: &Path) -> Result<Self, LockError> {
+        let path = directory.join(".lock");
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(Mode::Secret as u32)
+            .open(&path)
+            .map_err(FileError::at("lock", &path))?;
+        match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self(file)),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(LockError::Held(directory.to_owned())),
+            Err(error) => Err(FileError::at("lock", &path)(error.into()).into()),
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! What the host gives: time, randomness, files, cryptography, threads, signals. The only room that may ask the host for any of them.
+//!
+//! Takes: nothing of ours but `model` values. Gives: seams ([`Clock`], [`Random`]) and helpers. Not here: policy.
+
+mod clock;
+pub mod crypto;
+pub mod files;
+pub mod process;
+mod random;
+pub mod shutdown;
+
+pub use clock::{Clock, SystemClock, TestClock};
+pub use random::{Random, SystemRandom};
