@@ -20,13 +20,6 @@ pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     hash
 }
 
-/// SHA-1, for key identifiers only (RFC 5280, 4.2.1.2, method 1): there it names a key and protects nothing.
-pub fn sha1_key_identifier(public_key: &[u8]) -> [u8; 20] {
-    let mut hash = [0; 20];
-    hash.copy_from_slice(ring::digest::digest(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY, public_key).as_ref());
-    hash
-}
-
 /// The provider for every TLS connection of the process. AES-128 comes first: every client of ours offers it, and the SHA-384 of the
 /// AES-256 suite has no hardware path in ring, which costs a third of a handshake.
 pub fn tls_provider() -> Arc<CryptoProvider> {
