@@ -10,4 +10,4 @@ mod random;
 pub mod shutdown;
 
 pub use clock::{Clock, SystemClock, TestClock};
-pub use random::{Random, SystemRandom};
+pub use random::{Random, RandomError, SystemRandom};

@@ -1,0 +1,47 @@
+//! The one table from the kind of a failure to a gRPC code.
+//!
+//! Istio's agent retries RESOURCE_EXHAUSTED, ABORTED, INTERNAL and UNAVAILABLE, five attempts in all, and nothing else
+//! (`pkg/security/retry.go`); so whatever can never succeed must have another code, and whatever may succeed later one of these.
+
+use tonic::{Code, Status};
+
+use crate::issue::Refusal;
+use crate::model::Kind;
+
+/// The code for a kind of failure.
+pub fn code(kind: Kind) -> Code {
+    match kind {
+        Kind::Unauthenticated => Code::Unauthenticated,
+        Kind::Denied => Code::PermissionDenied,
+        Kind::Invalid => Code::InvalidArgument,
+        Kind::Overloaded => Code::ResourceExhausted,
+        Kind::Unavailable => Code::Unavailable,
+        Kind::Internal => Code::Internal,
+    }
+}
+
+/// What a refused caller is told.
+pub fn refused(refusal: &Refusal) -> Status {
+    Status::new(code(refusal.kind()), refusal.public())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_may_succeed_later_is_retried_by_istio() {
+        let retried = [Code::ResourceExhausted, Code::Aborted, Code::Internal, Code::Unavailable];
+        for (kind, retry) in [
+            (Kind::Unauthenticated, false),
+            (Kind::Denied, false),
+            (Kind::Invalid, false),
+            (Kind::Overloaded, true),
+            (Kind::Unavailable, true),
+            (Kind::Internal, true),
+        ] {
+            assert_eq!(retried.contains(&code(kind)), retry, "{kind:?}");
+        }
+        assert_eq!(Kind::ALL.len(), 6, "a new kind needs a row above");
+    }
+}
