@@ -25,7 +25,8 @@ use crate::authority::CaSnapshot;
 use crate::model::{KeyAlgorithm, Kind, Lifetime, Request, Serial, ServingName, Timestamp};
 use crate::platform::crypto::SigningError;
 use crate::platform::{Clock, Random, RandomError, process};
-use crate::telemetry::metrics::{Metrics, Stage};
+use crate::telemetry::Metrics;
+use crate::telemetry::metrics::Stage;
 
 /// What every issued certificate follows.
 #[derive(Clone, Copy, Debug)]
@@ -143,7 +144,7 @@ impl Issuer {
         let start = self.clock.instant();
         let caller = self.authenticators.authenticate(&request, &ca, now, deadline).await?;
         let authenticated = self.clock.instant();
-        self.metrics.stage(Stage::Authenticate, authenticated - start);
+        self.metrics.stage(Stage::Authenticate).observe((authenticated - start).as_secs_f64());
         let grant = authorize(caller, request.impersonation.as_ref())?;
         let csr = csr::parse(&request.csr)?;
         let serial = Serial::from_random(self.random.bytes16()?);
@@ -151,10 +152,10 @@ impl Issuer {
         let (policy, lifetime) = (self.policy, request.lifetime);
         let work = move || certify(grant, csr, lifetime, &policy, ca, now, serial);
         let signed = if slow { self.off_the_async_threads(work).await? } else { work()? };
-        self.metrics.stage(Stage::Sign, self.clock.instant() - authenticated);
+        self.metrics.stage(Stage::Certify).observe((self.clock.instant() - authenticated).as_secs_f64());
         let issued = record::record(signed);
         if issued.facts().clamped {
-            self.metrics.clamped();
+            self.metrics.clamped.inc();
         }
         Ok(issued)
     }
@@ -185,6 +186,11 @@ impl Issuer {
         let profile = &self.policy.profile;
         let plan = plan::server(names, public_key_info, key, lifetime, profile, ca, self.clock.now(), serial)?;
         Ok(record::record(sign::sign(plan)?))
+    }
+
+    /// The shortest lifetime that is issued.
+    pub fn minimum_lifetime(&self) -> Lifetime {
+        self.policy.profile.minimum
     }
 
     /// The CA as it stands, to watch for changes.

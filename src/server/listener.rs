@@ -16,7 +16,7 @@ use super::grpc::Peer;
 use super::router::Router;
 use super::tls::TlsSettings;
 use crate::platform::shutdown::Shutdown;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::Metrics;
 
 /// Bounds on connections.
 #[derive(Clone, Copy, Debug)]
@@ -72,7 +72,7 @@ impl Connections {
                         open.spawn(self.clone().connection(stream, address, transport, room, shutdown.clone()));
                     }
                     Err(_) => {
-                        self.metrics.connection_refused("connections");
+                        self.metrics.connections_refused.inc();
                         tracing::warn!(%address, limit = self.limits.connections, "connection closed: too many are open");
                     }
                 },
@@ -100,7 +100,7 @@ impl Connections {
         shutdown: Shutdown,
     ) {
         let _room = room;
-        let _open = self.metrics.connection();
+        let _open = self.metrics.connections.enter();
         // Small answers must not wait for acknowledgements of the one before.
         if stream.set_nodelay(true).is_err() {
             return;
@@ -112,7 +112,7 @@ impl Connections {
             Transport::Tls => {
                 let handshake = self.handshake(stream, address);
                 if let Ok(Some((stream, peer))) = tokio::time::timeout(self.limits.handshake, handshake).await.inspect_err(|_| {
-                    self.metrics.connection_refused("handshake_timeout");
+                    self.metrics.handshake_failed("timeout");
                     tracing::debug!(%address, "the TLS handshake took too long");
                 }) {
                     self.http2(stream, peer, shutdown).await;
@@ -127,7 +127,7 @@ impl Connections {
         address: SocketAddr,
     ) -> Option<(tokio_rustls::server::TlsStream<TcpStream>, Peer)> {
         let failed = |error: &dyn std::fmt::Display| {
-            self.metrics.connection_refused("handshake");
+            self.metrics.handshake_failed("tls");
             tracing::debug!(%address, %error, "the TLS handshake failed");
         };
         let (config, possession) = self.tls.for_connection().inspect_err(|error| failed(error)).ok()?;

@@ -32,8 +32,7 @@ use self::tls::TlsSettings;
 use crate::issue::Issuer;
 use crate::platform::Clock;
 use crate::platform::shutdown::Shutdown;
-use crate::telemetry::metrics::Metrics;
-use crate::telemetry::readiness::Readiness;
+use crate::telemetry::{Metrics, Readiness};
 
 /// Where and how to serve.
 #[derive(Clone, Debug)]
@@ -68,7 +67,7 @@ pub struct Parts {
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// Whether we can answer.
-    pub readiness: Arc<Readiness>,
+    pub readiness: Readiness,
 }
 
 /// Why the doors do not open, or closed.
@@ -120,7 +119,7 @@ impl Bound {
         let monitoring = tokio::net::TcpListener::from_std(listen(config.monitoring)?)
             .map_err(|source| ServerError::Listen { address: config.monitoring, source })?;
         let serving = ServingCertificate::new(config.serving.clone(), parts.issuer.clone(), parts.clock.clone())?;
-        parts.metrics.serving_expires(serving.not_after());
+        parts.metrics.certificates.set_serving(serving.leaf());
         let (reporter, health) = tonic_health::server::health_reporter();
         let limits =
             CallLimits::new(config.calls_in_flight, config.call, parts.clock.clone(), parts.metrics.clone());
@@ -154,10 +153,11 @@ impl Bound {
         let tls = TlsSettings::new(serving.watch());
         let connections = Arc::new(Connections::new(config.connections, router, tls, parts.metrics.clone()));
         // Health before the first call: nobody is told "ready" before a test signature verified.
-        health::check(&reporter, &parts).await;
-        tokio::spawn(health::keep_checking(reporter, parts.clone(), shutdown.clone()));
+        let health = health::Health::new(reporter, parts.clone());
+        health.check().await;
+        tokio::spawn(health.keep_checking(shutdown.clone()));
         let metrics = parts.metrics.clone();
-        tokio::spawn(serving.keep_fresh(shutdown.clone(), move |not_after| metrics.serving_expires(not_after)));
+        tokio::spawn(serving.keep_fresh(shutdown.clone(), move |leaf| metrics.certificates.set_serving(leaf)));
         let (http_stop, http_asked) = oneshot::channel();
         let mut http = tokio::spawn(http_door::serve(monitoring, parts.clone(), http_asked));
         let mut workers = tokio::task::JoinSet::new();
@@ -166,11 +166,10 @@ impl Bound {
             workers.spawn(ended);
         }
         drop(listeners);
-        let draining = parts.readiness.clone();
         let mut asked = shutdown.clone();
         let result = tokio::select! {
             () = asked.asked() => {
-                draining.stopping();
+                parts.readiness.await_condition("running", "the process was asked to stop");
                 while workers.join_next().await.is_some() {}
                 Ok(())
             }

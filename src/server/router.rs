@@ -20,7 +20,7 @@ use crate::issue::Issuer;
 use crate::platform::Clock;
 use crate::proto;
 use crate::proto::istio::istio_certificate_service_server::IstioCertificateServiceServer;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::Metrics;
 
 type SideService = BoxCloneSyncService<Request<Incoming>, Response<Body>, Infallible>;
 

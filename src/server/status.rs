@@ -20,6 +20,19 @@ pub fn code(kind: Kind) -> Code {
     }
 }
 
+/// The code's name as the gRPC specification spells it, for metrics and logs.
+pub fn name(code: Code) -> &'static str {
+    match code {
+        Code::Unauthenticated => "UNAUTHENTICATED",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::Internal => "INTERNAL",
+        _ => "OTHER",
+    }
+}
+
 /// What a refused caller is told.
 pub fn refused(refusal: &Refusal) -> Status {
     Status::new(code(refusal.kind()), refusal.public())
