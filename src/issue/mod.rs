@@ -134,7 +134,15 @@ impl Issuer {
         metrics: Arc<Metrics>,
     ) -> Self {
         let slow = Arc::new(Semaphore::new(process::parallelism()));
-        Self { authenticators, ca, policy, clock, random, metrics, slow }
+        Self {
+            authenticators,
+            ca,
+            policy,
+            clock,
+            random,
+            metrics,
+            slow,
+        }
     }
 
     /// Answers one request. `deadline` is passed on to whatever has to be asked elsewhere.
@@ -144,15 +152,23 @@ impl Issuer {
         let start = self.clock.instant();
         let caller = self.authenticators.authenticate(&request, &ca, now, deadline).await?;
         let authenticated = self.clock.instant();
-        self.metrics.stage(Stage::Authenticate).observe((authenticated - start).as_secs_f64());
+        self.metrics
+            .stage(Stage::Authenticate)
+            .observe((authenticated - start).as_secs_f64());
         let grant = authorize(caller, request.impersonation.as_ref())?;
         let csr = csr::parse(&request.csr)?;
         let serial = Serial::from_random(self.random.bytes16()?);
         let slow = csr.is_slow() || ca.key().algorithm().is_slow_to_sign();
         let (policy, lifetime) = (self.policy, request.lifetime);
         let work = move || certify(grant, csr, lifetime, &policy, ca, now, serial);
-        let signed = if slow { self.off_the_async_threads(work).await? } else { work()? };
-        self.metrics.stage(Stage::Certify).observe((self.clock.instant() - authenticated).as_secs_f64());
+        let signed = if slow {
+            self.off_the_async_threads(work).await?
+        } else {
+            work()?
+        };
+        self.metrics
+            .stage(Stage::Certify)
+            .observe((self.clock.instant() - authenticated).as_secs_f64());
         let issued = record::record(signed);
         if issued.facts().clamped {
             self.metrics.clamped.inc();
@@ -164,7 +180,12 @@ impl Issuer {
         &self,
         work: impl FnOnce() -> Result<sign::Signed, Refusal> + Send + 'static,
     ) -> Result<sign::Signed, Refusal> {
-        let room = self.slow.clone().acquire_owned().await.map_err(|_| Refusal::Abandoned)?;
+        let room = self
+            .slow
+            .clone()
+            .acquire_owned()
+            .await
+            .map_err(|_| Refusal::Abandoned)?;
         let run = move || {
             // The room is given back when the work is done, not when the caller gives up.
             let _room = room;
@@ -184,7 +205,16 @@ impl Issuer {
         let ca = self.ca.borrow().clone();
         let serial = Serial::from_random(self.random.bytes16()?);
         let profile = &self.policy.profile;
-        let plan = plan::server(names, public_key_info, key, lifetime, profile, ca, self.clock.now(), serial)?;
+        let plan = plan::server(
+            names,
+            public_key_info,
+            key,
+            lifetime,
+            profile,
+            ca,
+            self.clock.now(),
+            serial,
+        )?;
         Ok(record::record(sign::sign(plan)?))
     }
 

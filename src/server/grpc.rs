@@ -59,8 +59,12 @@ impl IstioCertificateService for CertificateService {
             Ok(issued) => {
                 self.metrics.issued.inc();
                 self.metrics.grants(issued.method()).inc();
-                self.metrics.stage(Stage::Total).observe((self.clock.instant() - start).as_secs_f64());
-                Ok(Response::new(IstioCertificateResponse { cert_chain: issued.answer() }))
+                self.metrics
+                    .stage(Stage::Total)
+                    .observe((self.clock.instant() - start).as_secs_f64());
+                Ok(Response::new(IstioCertificateResponse {
+                    cert_chain: issued.answer(),
+                }))
             }
             Err(refusal) => {
                 let status = status::refused(&refusal);
@@ -116,7 +120,13 @@ impl CertificateService {
 
 /// `CertSigner` is ignored, as istiod's own CA does; `ImpersonatedIdentity` is the only key that we read.
 fn impersonation(metadata: prost_types::Struct) -> Option<Impersonation> {
-    match metadata.fields.into_iter().find(|(key, _)| key == "ImpersonatedIdentity")?.1.kind {
+    match metadata
+        .fields
+        .into_iter()
+        .find(|(key, _)| key == "ImpersonatedIdentity")?
+        .1
+        .kind
+    {
         Some(Json::StringValue(identity)) => Some(Impersonation::Identity(identity)),
         _ => Some(Impersonation::NotText),
     }
@@ -135,7 +145,12 @@ fn bearer(headers: &MetadataMap) -> Option<BearerToken> {
 fn cluster_id(headers: &MetadataMap) -> Option<String> {
     let mut values = headers.get_all("clusterid").iter();
     match (values.next(), values.next()) {
-        (Some(one), None) => one.to_str().ok().map(str::trim).filter(|id| !id.is_empty()).map(str::to_owned),
+        (Some(one), None) => one
+            .to_str()
+            .ok()
+            .map(str::trim)
+            .filter(|id| !id.is_empty())
+            .map(str::to_owned),
         _ => None,
     }
 }

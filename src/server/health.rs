@@ -28,8 +28,14 @@ pub struct Health {
 impl Health {
     /// Nothing is healthy before the first check.
     pub fn new(reporter: HealthReporter, parts: Parts) -> Self {
-        let signing = parts.readiness.await_condition("signing", "no test signature was made yet");
-        Self { reporter, parts, signing }
+        let signing = parts
+            .readiness
+            .await_condition("signing", "no test signature was made yet");
+        Self {
+            reporter,
+            parts,
+            signing,
+        }
     }
 
     /// Checks until asked to stop, then says that we no longer serve.
@@ -52,12 +58,20 @@ impl Health {
         let now = self.parts.clock.now();
         let minimum = self.parts.issuer.minimum_lifetime();
         let check = tokio::task::spawn_blocking(move || test_signature(&ca, now, minimum));
-        match check.await.unwrap_or_else(|_| Err("the check itself failed".to_owned())) {
+        match check
+            .await
+            .unwrap_or_else(|_| Err("the check itself failed".to_owned()))
+        {
             Ok(()) => self.signing.met(),
             Err(why) => self.signing.failed(why),
         }
         let ready = self.parts.readiness.report().is_ready();
-        self.report(if ready { ServingStatus::Serving } else { ServingStatus::NotServing }).await;
+        self.report(if ready {
+            ServingStatus::Serving
+        } else {
+            ServingStatus::NotServing
+        })
+        .await;
     }
 
     async fn report(&self, status: ServingStatus) {
@@ -76,7 +90,10 @@ fn test_signature(ca: &CaSnapshot, now: Timestamp, minimum: Lifetime) -> Result<
         ));
     }
     let message = now.unix().to_be_bytes();
-    let signature = ca.key().sign(&message).map_err(|_| "the key does not sign".to_owned())?;
+    let signature = ca
+        .key()
+        .sign(&message)
+        .map_err(|_| "the key does not sign".to_owned())?;
     let (algorithm, key) = crypto::public_key(ca.signer().public_key_info()).map_err(|error| error.to_string())?;
     if crypto::verify(algorithm, &key, ca.key().signature_algorithm(), &message, &signature) {
         Ok(())

@@ -31,6 +31,10 @@ async fn metrics(State(parts): State<Parts>) -> impl IntoResponse {
 
 async fn ready(State(parts): State<Parts>) -> impl IntoResponse {
     let report = parts.readiness.report();
-    let code = if report.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let code = if report.is_ready() {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
     (code, report.to_string())
 }

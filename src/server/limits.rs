@@ -27,7 +27,12 @@ pub struct CallLimits {
 impl CallLimits {
     /// At most `in_flight` calls at once, each answered within `longest`.
     pub fn new(in_flight: usize, longest: Duration, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
-        Self { room: Semaphore::new(in_flight), longest, clock, metrics }
+        Self {
+            room: Semaphore::new(in_flight),
+            longest,
+            clock,
+            metrics,
+        }
     }
 
     /// Runs a call inside the bounds. The whole call counts, from its first header to its answer: a caller that sends its body slowly
@@ -47,7 +52,9 @@ impl CallLimits {
         let _in_flight = self.metrics.calls_in_flight.enter();
         let longest = caller_timeout(request.headers()).map_or(self.longest, |wanted| wanted.min(self.longest));
         let mut request = request;
-        request.extensions_mut().insert(Deadline(self.clock.instant() + longest));
+        request
+            .extensions_mut()
+            .insert(Deadline(self.clock.instant() + longest));
         match tokio::time::timeout(longest, call(request)).await {
             Ok(answer) => answer,
             Err(_) => {

@@ -54,7 +54,13 @@ pub enum Transport {
 impl Connections {
     /// Connections under these bounds.
     pub fn new(limits: ConnectionLimits, router: Router, tls: TlsSettings, metrics: Arc<Metrics>) -> Self {
-        Self { limits, room: Arc::new(Semaphore::new(limits.connections)), router, tls, metrics }
+        Self {
+            limits,
+            room: Arc::new(Semaphore::new(limits.connections)),
+            router,
+            tls,
+            metrics,
+        }
     }
 
     /// Accepts until asked to stop, then lets every connection finish its calls, for as long as the limit says.
@@ -69,7 +75,10 @@ impl Connections {
             match accepted {
                 Ok((stream, address)) => match self.room.clone().try_acquire_owned() {
                     Ok(room) => {
-                        open.spawn(self.clone().connection(stream, address, transport, room, shutdown.clone()));
+                        open.spawn(
+                            self.clone()
+                                .connection(stream, address, transport, room, shutdown.clone()),
+                        );
                     }
                     Err(_) => {
                         self.metrics.connections_refused.inc();
@@ -107,14 +116,25 @@ impl Connections {
         }
         match transport {
             Transport::Plaintext => {
-                self.http2(stream, Peer { address, certificate: None }, shutdown).await;
+                self.http2(
+                    stream,
+                    Peer {
+                        address,
+                        certificate: None,
+                    },
+                    shutdown,
+                )
+                .await;
             }
             Transport::Tls => {
                 let handshake = self.handshake(stream, address);
-                if let Ok(Some((stream, peer))) = tokio::time::timeout(self.limits.handshake, handshake).await.inspect_err(|_| {
-                    self.metrics.handshake_failed("timeout");
-                    tracing::debug!(%address, "the TLS handshake took too long");
-                }) {
+                if let Ok(Some((stream, peer))) = tokio::time::timeout(self.limits.handshake, handshake)
+                    .await
+                    .inspect_err(|_| {
+                        self.metrics.handshake_failed("timeout");
+                        tracing::debug!(%address, "the TLS handshake took too long");
+                    })
+                {
                     self.http2(stream, peer, shutdown).await;
                 }
             }
@@ -131,8 +151,14 @@ impl Connections {
             tracing::debug!(%address, %error, "the TLS handshake failed");
         };
         let (config, possession) = self.tls.for_connection().inspect_err(|error| failed(error)).ok()?;
-        let stream = TlsAcceptor::from(config).accept(stream).await.inspect_err(|error| failed(error)).ok()?;
-        let certificate = possession.certificate(stream.get_ref().1.peer_certificates()).map(Arc::new);
+        let stream = TlsAcceptor::from(config)
+            .accept(stream)
+            .await
+            .inspect_err(|error| failed(error))
+            .ok()?;
+        let certificate = possession
+            .certificate(stream.get_ref().1.peer_certificates())
+            .map(Arc::new);
         Some((stream, Peer { address, certificate }))
     }
 

@@ -69,7 +69,14 @@ impl Router {
             side_service(reflection().build_v1()?),
             side_service(reflection().build_v1alpha()?),
         ];
-        Ok(Self(Arc::new(Shared { issuer, clock, metrics, limits, message_bytes, side })))
+        Ok(Self(Arc::new(Shared {
+            issuer,
+            clock,
+            metrics,
+            limits,
+            message_bytes,
+            side,
+        })))
     }
 
     /// The services for the peer of one connection.
@@ -81,8 +88,7 @@ impl Router {
             clock: shared.clock.clone(),
             metrics: shared.metrics.clone(),
         };
-        let certificates =
-            IstioCertificateServiceServer::new(service).max_decoding_message_size(shared.message_bytes);
+        let certificates = IstioCertificateServiceServer::new(service).max_decoding_message_size(shared.message_bytes);
         PeerRouter { shared, certificates }
     }
 }

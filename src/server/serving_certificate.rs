@@ -88,7 +88,15 @@ impl ServingCertificate {
         let fresh = obtain(&source, &issuer)?;
         let generation = issuer.ca().borrow().generation();
         let (current, _) = watch::channel(Arc::new(fresh.key));
-        Ok(Self { source, issuer, clock, current, leaf: fresh.leaf, generation, content: fresh.content })
+        Ok(Self {
+            source,
+            issuer,
+            clock,
+            current,
+            leaf: fresh.leaf,
+            generation,
+            content: fresh.content,
+        })
     }
 
     /// The channel that handshakes read.
@@ -155,14 +163,28 @@ fn obtain(source: &Source, issuer: &Issuer) -> Result<Fresh, ServingError> {
 fn issue(names: &[ServingName], lifetime: Lifetime, issuer: &Issuer) -> Result<Fresh, ServingError> {
     use rcgen::PublicKeyData;
     let key = rcgen::KeyPair::generate().map_err(|error| ServingError::Key(error.to_string()))?;
-    let issued = issuer.serving(names.to_vec(), &key.subject_public_key_info(), KeyAlgorithm::P256, lifetime)?;
+    let issued = issuer.serving(
+        names.to_vec(),
+        &key.subject_public_key_info(),
+        KeyAlgorithm::P256,
+        lifetime,
+    )?;
     let leaf = CaCertificate::parse(issued.certificate())?;
     // The chain below the root: what clients need to find their way to the root that they hold.
     let is_root = |der: &CertificateDer<'_>| issued.ca().bundle().roots().iter().any(|root| root.der() == der);
-    let above = issued.ca().chain().iter().map(|member| member.der().clone()).filter(|der| !is_root(der));
+    let above = issued
+        .ca()
+        .chain()
+        .iter()
+        .map(|member| member.der().clone())
+        .filter(|der| !is_root(der));
     let chain: Vec<_> = std::iter::once(leaf.der().clone()).chain(above).collect();
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    Ok(Fresh { key: certified(chain, key)?, leaf, content: None })
+    Ok(Fresh {
+        key: certified(chain, key)?,
+        leaf,
+        content: None,
+    })
 }
 
 fn read(certificate: &std::path::Path, key: &std::path::Path) -> Result<Fresh, ServingError> {
@@ -175,12 +197,20 @@ fn read(certificate: &std::path::Path, key: &std::path::Path) -> Result<Fresh, S
     let chain = CertificateDer::pem_slice_iter(&chain_text)
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| content(certificate)(error.to_string()))?;
-    let leaf = chain.first().ok_or_else(|| content(certificate)("it holds no certificate".into()))?;
+    let leaf = chain
+        .first()
+        .ok_or_else(|| content(certificate)("it holds no certificate".into()))?;
     let leaf = CaCertificate::parse(leaf)?;
     let private = PrivateKeyDer::from_pem_slice(&key_text).map_err(|error| content(key)(error.to_string()))?;
     let certified = certified(chain, private)?;
-    certified.keys_match().map_err(|_| content(key)("the key does not belong to the certificate".into()))?;
-    Ok(Fresh { key: certified, leaf, content: Some((chain_text.to_vec(), crypto::sha256(&key_text))) })
+    certified
+        .keys_match()
+        .map_err(|_| content(key)("the key does not belong to the certificate".into()))?;
+    Ok(Fresh {
+        key: certified,
+        leaf,
+        content: Some((chain_text.to_vec(), crypto::sha256(&key_text))),
+    })
 }
 
 fn certified(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<CertifiedKey, ServingError> {

@@ -44,7 +44,12 @@ mod tests {
 
     #[test]
     fn only_what_may_succeed_later_is_retried_by_istio() {
-        let retried = [Code::ResourceExhausted, Code::Aborted, Code::Internal, Code::Unavailable];
+        let retried = [
+            Code::ResourceExhausted,
+            Code::Aborted,
+            Code::Internal,
+            Code::Unavailable,
+        ];
         for (kind, retry) in [
             (Kind::Unauthenticated, false),
             (Kind::Denied, false),

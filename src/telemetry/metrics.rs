@@ -70,28 +70,16 @@ pub struct Metrics {
 pub enum Stage {
     /// Who calls.
     Authenticate,
-    /// May they.
-    Authorize,
-    /// What do they ask.
-    Csr,
-    /// What will the certificate say.
-    Plan,
-    /// The signature, waiting for a thread included.
-    Sign,
-    /// It goes on record.
-    Record,
+    /// From the proven caller to the signed certificate: authorize, csr, plan, sign; waiting for a thread included.
+    Certify,
     /// From the whole request to the whole answer.
     Total,
 }
 
 impl Stage {
-    const ALL: [(Stage, &'static str); 7] = [
+    const ALL: [(Stage, &'static str); 3] = [
         (Stage::Authenticate, "authenticate"),
-        (Stage::Authorize, "authorize"),
-        (Stage::Csr, "csr"),
-        (Stage::Plan, "plan"),
-        (Stage::Sign, "sign"),
-        (Stage::Record, "record"),
+        (Stage::Certify, "certify"),
         (Stage::Total, "total"),
     ];
 }
