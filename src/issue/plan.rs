@@ -341,12 +341,7 @@ fn write_time(writer: DERWriter<'_>, time: Timestamp) {
     writer.write_der(&der);
 }
 
-/// The leftmost 160 bits of SHA-256 over the key (RFC 7093, 2, method 1): no SHA-1, and what current Go writes.
 pub(super) fn key_id(public_key_info: &[u8]) -> [u8; 20] {
-    let bits = crypto::public_key(public_key_info)
-        .map(|(_, bits)| bits)
-        .unwrap_or_default();
-    let mut id = [0; 20];
-    id.copy_from_slice(&crypto::sha256(&bits)[..20]);
-    id
+    let bits = crypto::public_key(public_key_info).map(|(_, bits)| bits).unwrap_or_default();
+    crypto::key_identifier(&bits)
 }
