@@ -125,18 +125,20 @@ impl Settings {
         };
         let mut tree = serde_json::to_value(&self).map_err(|error| refuse(error.to_string()))?;
         let pointer = format!("/{}", path.replace('.', "/"));
-        let place = tree.pointer_mut(&pointer).ok_or_else(|| refuse("no such key".into()))?;
-        // Where a text stands (or could), the value is taken as it is: `0`, `true` and `null` are texts there too.
-        let lay = |value: Value, place: &mut Value| *place = value;
-        match place {
-            Value::String(_) => lay(Value::String(text.to_owned()), place),
-            _ => {
-                let options = serde_saphyr::options! { strict_booleans: true, with_snippet: false };
-                let value = serde_saphyr::from_str_with_options(text, options);
-                lay(value.map_err(|error| refuse(explain(&error, Some(text))))?, place);
+        let mut try_value = |value: Value| {
+            if let Some(place) = tree.pointer_mut(&pointer) {
+                *place = value;
             }
+            serde_json::from_value(tree.clone())
+        };
+        // Where a text fits, the value is taken as it is: `0`, `true` and `no` are texts there.
+        if let Ok(settings) = try_value(Value::String(text.to_owned())) {
+            return Ok(settings);
         }
-        serde_json::from_value(tree)
+        let options = serde_saphyr::options! { strict_booleans: true, with_snippet: false };
+        let value =
+            serde_saphyr::from_str_with_options(text, options).map_err(|error| refuse(explain(&error, Some(text))))?;
+        try_value(value)
             .map_err(|error| refuse(format!("{text:?} does not fit: {error}").replace("u32", "a whole number")))
     }
 }
