@@ -6,9 +6,9 @@ use std::sync::Arc;
 use anyhow::Context;
 use tokio::sync::watch;
 
+use super::authenticators::{self, Background};
 use super::config::{self, CaSource, Config};
-use crate::authority::{self, Authority, CaKind, RootAlgorithm, SelfSignedConfig};
-use crate::issue::authenticate::Authenticators;
+use crate::authority::{self, Authority, CaKind, CaSnapshot, RootAlgorithm, SelfSignedConfig};
 use crate::issue::plan::Profile;
 use crate::issue::{Issuer, Policy};
 use crate::model::KeyAlgorithm;
@@ -22,7 +22,7 @@ pub struct App {
     bound: Bound,
     /// Holds the lock on the CA's directory for as long as we may sign.
     authority: Authority,
-    background: Vec<super::authenticators::Background>,
+    background: Background,
 }
 
 impl App {
@@ -47,7 +47,7 @@ impl App {
         );
         metrics.certificates.set_ca(ca.chain(), ca.bundle());
         let (authenticators, background) =
-            super::authenticators::open(config, clock.clone(), &metrics, &readiness).await?;
+            authenticators::open(config, clock.clone(), &metrics, &readiness).await.context("authentication")?;
         let issuer = Arc::new(Issuer::new(
             authenticators,
             watch::channel(ca.clone()).1,
@@ -58,6 +58,108 @@ impl App {
         ));
         let parts = Parts { issuer, clock, metrics, readiness };
         let bound = Bound::bind(server_config(config), parts).await?;
+        tracing::info!(
+            address = %bound.address(),
+            plaintext = bound.plaintext().map(tracing::field::display),
+            monitoring = %bound.monitoring(),
+            "listening"
+        );
         Ok(Self { bound, authority, background })
+    }
+
+    /// Where the doors are: the real addresses, also where port 0 was asked for.
+    pub fn addresses(&self) -> Addresses {
+        Addresses {
+            tls: self.bound.address(),
+            plaintext: self.bound.plaintext(),
+            monitoring: self.bound.monitoring(),
+        }
+    }
+
+    /// The CA as it was opened.
+    pub fn ca(&self) -> &CaSnapshot {
+        &self.authority.snapshot
+    }
+
+    /// Serves until asked to stop, then drains.
+    pub async fn run(self, shutdown: Shutdown) -> anyhow::Result<()> {
+        let Self { bound, authority, background } = self;
+        background.start(&shutdown);
+        let ended = bound.serve(shutdown).await;
+        // The lock goes last: no other process may sign before this one is done.
+        drop(authority);
+        Ok(ended?)
+    }
+}
+
+/// Where a running CA is reached.
+#[derive(Clone, Copy, Debug)]
+pub struct Addresses {
+    /// gRPC over TLS.
+    pub tls: SocketAddr,
+    /// gRPC without TLS.
+    pub plaintext: Option<SocketAddr>,
+    /// HTTP.
+    pub monitoring: SocketAddr,
+}
+
+/// What the CA room needs of the configuration.
+pub fn authority_config(config: &Config, new_root: bool) -> authority::Config {
+    authority::Config {
+        kind: match config.ca.source {
+            CaSource::Auto => CaKind::Auto,
+            CaSource::SelfSigned => CaKind::SelfSigned,
+            CaSource::PluggedIn => CaKind::PluggedIn,
+        },
+        plugged_in_directory: config.ca.directory.clone(),
+        self_signed: SelfSignedConfig {
+            directory: config.ca.self_signed_directory.clone(),
+            algorithm: match config.ca.self_signed_algorithm {
+                KeyAlgorithm::P384 => RootAlgorithm::P384,
+                _ => RootAlgorithm::P256,
+            },
+            lifetime: config.ca.self_signed_lifetime,
+            organization: config.trust_domain.to_string(),
+            new_root,
+        },
+    }
+}
+
+fn policy(certificates: &config::Certificates) -> Policy {
+    Policy {
+        profile: Profile {
+            default: certificates.default_lifetime,
+            maximum: certificates.maximum_lifetime,
+            minimum: certificates.minimum_lifetime,
+        },
+        strict_csr: certificates.strict_csr,
+    }
+}
+
+fn server_config(config: &Config) -> server::Config {
+    let listen = &config.listen;
+    server::Config {
+        address: listen.address,
+        plaintext: listen.plaintext,
+        monitoring: config.monitoring,
+        connections: ConnectionLimits {
+            connections: listen.connections,
+            streams: listen.streams_per_connection,
+            header_list_bytes: listen.header_list_bytes,
+            handshake: listen.handshake,
+            drain: config.drain,
+        },
+        message_bytes: listen.message_bytes,
+        calls_in_flight: listen.calls_in_flight,
+        call: listen.call,
+        threads: listen.threads.unwrap_or_else(process::parallelism),
+        serving: match &config.serving_certificate {
+            config::ServingCertificate::Issued { names, lifetime } => {
+                ServingSource::Issued { names: names.clone(), lifetime: *lifetime }
+            }
+            config::ServingCertificate::Files { certificate, key } => {
+                ServingSource::Files { certificate: certificate.clone(), key: key.clone() }
+            }
+        },
     }
 }
