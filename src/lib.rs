@@ -25,13 +25,13 @@
 
 pub mod proto;
 
-pub mod agent;
-pub mod app;
-pub mod authority;
-pub mod cli;
-pub mod cluster;
-pub mod issue;
 pub mod model;
 pub mod platform;
-pub mod server;
 pub mod telemetry;
+pub mod cluster;
+pub mod authority;
+pub mod issue;
+pub mod server;
+pub mod agent;
+pub mod app;
+pub mod cli;

@@ -1,7 +1,7 @@
 //! The CA as it stands at one moment.
 
 use crate::model::key_algorithm::KeyError;
-use crate::model::{Bundle, CaCertificate, Timestamp};
+use crate::model::{Bundle, CaCertificate, Timestamp, Validity};
 use crate::platform::crypto::{self, SigningKey};
 
 /// Key, chain and bundle that belong together. Read once per request, so that no answer mixes two generations.
@@ -12,6 +12,7 @@ pub struct CaSnapshot {
     bundle: Bundle,
     generation: u64,
     tail: Vec<String>,
+    validity: Validity,
 }
 
 /// Why key, chain and bundle do not make a CA.
@@ -47,12 +48,14 @@ impl CaSnapshot {
             .collect();
         tail.push(bundle.pem().to_owned());
         let (algorithm, public_key) = crypto::public_key(signer.public_key_info()).map_err(SnapshotError::Key)?;
+        let validity = common_validity(&chain, &bundle);
         let snapshot = Self {
             key,
             chain,
             bundle,
             generation,
             tail,
+            validity,
         };
         let probe = b"countersign test signature";
         let signature = snapshot.key.sign(probe).map_err(|_| SnapshotError::TestSignature)?;
@@ -98,21 +101,30 @@ impl CaSnapshot {
         &self.tail
     }
 
-    /// When the first certificate above a leaf expires: of the chain, and of the last root among those that the chain may end at.
-    pub fn not_after(&self) -> Timestamp {
-        let chain = self.chain.iter().map(|member| member.validity().not_after).min();
-        let top = self.chain.last().map(CaCertificate::issuer).unwrap_or_default();
-        let root = self
-            .bundle
-            .roots()
-            .iter()
-            .filter(|root| root.subject() == top)
-            .map(|root| root.validity().not_after)
-            .max();
-        chain
-            .into_iter()
-            .chain(root)
+    /// The time in which every certificate above a leaf is valid: the chain, and the root that it ends at (of several with that subject,
+    /// the one that lasts longest). A leaf lies inside it.
+    pub fn validity(&self) -> Validity {
+        self.validity
+    }
+}
+
+fn common_validity(chain: &[CaCertificate], bundle: &Bundle) -> Validity {
+    let top = chain.last().map(CaCertificate::issuer).unwrap_or_default();
+    let root = bundle
+        .roots()
+        .iter()
+        .filter(|root| root.subject() == top)
+        .map(CaCertificate::validity);
+    let root = root.max_by_key(|validity| validity.not_after);
+    let members = || chain.iter().map(CaCertificate::validity).chain(root);
+    Validity {
+        not_before: members()
+            .map(|validity| validity.not_before)
+            .max()
+            .unwrap_or(Timestamp::from_unix(i64::MAX)),
+        not_after: members()
+            .map(|validity| validity.not_after)
             .min()
-            .unwrap_or(Timestamp::from_unix(i64::MIN))
+            .unwrap_or(Timestamp::from_unix(i64::MIN)),
     }
 }

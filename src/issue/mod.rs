@@ -1,3 +1,239 @@
-//! One request, from caller to certificate.
+//! One request, from caller to certificate (Istio calls this the CA server's `CreateCertificate`).
+//!
+//! Takes: a [`Request`]. Gives: an [`Issued`] certificate, or a [`Refusal`]. Each step takes what the step before returned, and only this
+//! file calls steps. Not here: protobuf, sockets, where the CA's key comes from.
 
 pub mod authenticate;
+mod authorize;
+pub mod csr;
+mod lint;
+pub mod plan;
+mod record;
+mod sign;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::{Semaphore, watch};
+
+use self::authenticate::{AuthenticateError, Authenticators};
+use self::authorize::{AuthorizeError, Grant, authorize};
+use self::csr::{CsrError, ParsedCsr};
+use self::plan::{Circumstances, PlanError, Profile};
+pub use self::record::Issued;
+use crate::authority::CaSnapshot;
+use crate::model::{KeyAlgorithm, Kind, Lifetime, Request, Serial, ServingName};
+use crate::platform::crypto::SigningError;
+use crate::platform::{Clock, Random, RandomError, process};
+use crate::telemetry::Metrics;
+use crate::telemetry::metrics::Stage;
+
+/// What every issued certificate follows.
+#[derive(Clone, Copy, Debug)]
+pub struct Policy {
+    /// Lifetimes of workload certificates.
+    pub profile: Profile,
+    /// Refuse CSRs that ask for anything but the caller's own identity.
+    pub strict_csr: bool,
+}
+
+/// The issuing path. Shared by all threads of the server.
+pub struct Issuer {
+    authenticators: Authenticators,
+    ca: watch::Receiver<Arc<CaSnapshot>>,
+    policy: Policy,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    metrics: Arc<Metrics>,
+    /// Room for slow cryptography: as many at once as there are processors, the rest waits without a thread.
+    slow: Arc<Semaphore>,
+}
+
+/// Why a request got no certificate.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// Nobody was recognised.
+    #[error(transparent)]
+    Authenticate(#[from] AuthenticateError),
+    /// The caller may not.
+    #[error(transparent)]
+    Authorize(#[from] AuthorizeError),
+    /// The CSR is not acceptable.
+    #[error(transparent)]
+    Csr(#[from] CsrError),
+    /// No such certificate can be made.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The key did not sign.
+    #[error(transparent)]
+    Sign(#[from] SigningError),
+    /// No randomness for a serial number.
+    #[error(transparent)]
+    Random(#[from] RandomError),
+    /// A thread that worked for this request is gone.
+    #[error("the work was given up")]
+    Abandoned,
+}
+
+impl Refusal {
+    /// Whose fault, and whether trying again can help.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Authenticate(error) => error.kind(),
+            Self::Authorize(error) => error.kind(),
+            Self::Csr(error) => error.kind(),
+            Self::Plan(error) => error.kind(),
+            Self::Sign(_) | Self::Random(_) | Self::Abandoned => Kind::Internal,
+        }
+    }
+
+    /// The word for metrics and logs.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Authenticate(error) => error.label(),
+            Self::Authorize(error) => error.label(),
+            Self::Csr(error) => error.label(),
+            Self::Plan(error) => error.label(),
+            Self::Sign(_) => "signing",
+            Self::Random(_) => "randomness",
+            Self::Abandoned => "abandoned",
+        }
+    }
+
+    /// What the caller may read. Nothing about tokens, issuers or our own state beyond what its own request shows; the texts of the first
+    /// two, and the frame of the third, are istiod's.
+    pub fn public(&self) -> String {
+        match self {
+            Self::Authenticate(error) => match error.kind() {
+                Kind::Unauthenticated => "request authenticate failure".into(),
+                _ => "the CA cannot check the caller's token now".into(),
+            },
+            Self::Authorize(_) => "request impersonation authentication failure".into(),
+            Self::Csr(error) => format!("CSR signing error ({error})"),
+            Self::Plan(error @ (PlanError::TooLong { .. } | PlanError::TooShort { .. })) => {
+                format!("CSR signing error ({error})")
+            }
+            Self::Plan(PlanError::SignerEnding { .. }) => {
+                "the CA's signing certificate is about to expire, has expired or is not valid yet".into()
+            }
+            Self::Plan(PlanError::Lint(_)) | Self::Sign(_) | Self::Random(_) | Self::Abandoned => {
+                "CSR signing error (internal)".into()
+            }
+        }
+    }
+}
+
+impl Issuer {
+    /// Puts the issuing path together.
+    pub fn new(
+        authenticators: Authenticators,
+        ca: watch::Receiver<Arc<CaSnapshot>>,
+        policy: Policy,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let slow = Arc::new(Semaphore::new(process::parallelism()));
+        Self {
+            authenticators,
+            ca,
+            policy,
+            clock,
+            random,
+            metrics,
+            slow,
+        }
+    }
+
+    /// Answers one request. `deadline` is passed on to whatever has to be asked elsewhere.
+    pub async fn issue(&self, request: Request, deadline: Instant) -> Result<Issued, Refusal> {
+        let ca = self.ca.borrow().clone();
+        let now = self.clock.now();
+        let start = self.clock.instant();
+        let caller = self.authenticators.authenticate(&request, &ca, now, deadline).await?;
+        let authenticated = self.clock.instant();
+        self.metrics
+            .stage(Stage::Authenticate)
+            .observe((authenticated - start).as_secs_f64());
+        let grant = authorize(caller, request.impersonation.as_ref())?;
+        let csr = csr::parse(&request.csr)?;
+        let serial = Serial::from_random(self.random.bytes16()?);
+        let slow = csr.is_slow() || ca.key().algorithm().is_slow_to_sign();
+        let (policy, lifetime) = (self.policy, request.lifetime);
+        let circumstances = Circumstances { ca, now, serial };
+        let work = move || certify(grant, csr, lifetime, &policy, circumstances);
+        let signed = if slow {
+            self.off_the_async_threads(work).await?
+        } else {
+            work()?
+        };
+        self.metrics
+            .stage(Stage::Certify)
+            .observe((self.clock.instant() - authenticated).as_secs_f64());
+        let issued = record::record(signed);
+        if issued.facts().clamped {
+            self.metrics.clamped.inc();
+        }
+        Ok(issued)
+    }
+
+    async fn off_the_async_threads(
+        &self,
+        work: impl FnOnce() -> Result<sign::Signed, Refusal> + Send + 'static,
+    ) -> Result<sign::Signed, Refusal> {
+        let room = self
+            .slow
+            .clone()
+            .acquire_owned()
+            .await
+            .map_err(|_| Refusal::Abandoned)?;
+        let run = move || {
+            // The room is given back when the work is done, not when the caller gives up.
+            let _room = room;
+            work()
+        };
+        tokio::task::spawn_blocking(run).await.map_err(|_| Refusal::Abandoned)?
+    }
+
+    /// A certificate for our own server, for a key that the process made itself.
+    pub fn serving(
+        &self,
+        names: Vec<ServingName>,
+        public_key_info: &[u8],
+        key: KeyAlgorithm,
+        lifetime: Lifetime,
+    ) -> Result<Issued, Refusal> {
+        let ca = self.ca.borrow().clone();
+        let serial = Serial::from_random(self.random.bytes16()?);
+        let profile = &self.policy.profile;
+        let circumstances = Circumstances {
+            ca,
+            now: self.clock.now(),
+            serial,
+        };
+        let plan = plan::server(names, public_key_info, key, lifetime, profile, circumstances)?;
+        Ok(record::record(sign::sign(plan)?))
+    }
+
+    /// The shortest lifetime that is issued.
+    pub fn minimum_lifetime(&self) -> Lifetime {
+        self.policy.profile.minimum
+    }
+
+    /// The CA as it stands, to watch for changes.
+    pub fn ca(&self) -> watch::Receiver<Arc<CaSnapshot>> {
+        self.ca.clone()
+    }
+}
+
+fn certify(
+    grant: Grant,
+    csr: ParsedCsr,
+    lifetime: i64,
+    policy: &Policy,
+    circumstances: Circumstances,
+) -> Result<sign::Signed, Refusal> {
+    let csr = csr.check(&grant, policy.strict_csr)?;
+    let plan = plan::workload(grant, &csr, lifetime, &policy.profile, circumstances)?;
+    Ok(sign::sign(plan)?)
+}

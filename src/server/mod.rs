@@ -1,1 +1,271 @@
-//! TEMP
+//! The doors: gRPC for proxies, HTTP for those who watch over us.
+//!
+//! Takes: an [`Issuer`] and where to listen. Gives: [`Bound`], whose addresses are the real ones, so that tests bind port 0 and ask. Not
+//! here: who may have what.
+//!
+//! Each worker thread runs a runtime of its own and accepts from the same queue: whoever is idle takes the next connection, and a
+//! connection never changes threads. What is slow or not urgent runs on the caller's runtime, away from them.
+
+mod grpc;
+mod health;
+mod http_door;
+mod limits;
+mod listener;
+mod router;
+mod serving_certificate;
+pub mod status;
+mod tls;
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use self::limits::CallLimits;
+pub use self::listener::ConnectionLimits;
+use self::listener::{Connections, Transport};
+use self::router::Router;
+use self::serving_certificate::ServingCertificate;
+pub use self::serving_certificate::{ServingError, Source as ServingSource};
+use self::tls::TlsSettings;
+use crate::issue::Issuer;
+use crate::platform::Clock;
+use crate::platform::shutdown::Shutdown;
+use crate::telemetry::{Metrics, Readiness};
+
+/// Where and how to serve.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// TLS, for proxies.
+    pub address: SocketAddr,
+    /// Plaintext, for proxies; only if asked for.
+    pub plaintext: Option<SocketAddr>,
+    /// HTTP: metrics, health, readiness.
+    pub monitoring: SocketAddr,
+    /// Bounds on connections.
+    pub connections: ConnectionLimits,
+    /// Largest request message, in bytes.
+    pub message_bytes: usize,
+    /// Calls at once, over all connections.
+    pub calls_in_flight: usize,
+    /// The longest that a call may take.
+    pub call: Duration,
+    /// Worker threads.
+    pub threads: usize,
+    /// Where the serving certificate comes from.
+    pub serving: ServingSource,
+}
+
+/// What the doors need from the rest of the house.
+#[derive(Clone)]
+pub struct Parts {
+    /// The issuing path.
+    pub issuer: Arc<Issuer>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// Whether we can answer.
+    pub readiness: Readiness,
+}
+
+/// Why the doors do not open, or closed.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the host said.
+        source: std::io::Error,
+    },
+    /// No serving certificate.
+    #[error(transparent)]
+    Serving(#[from] ServingError),
+    /// The reflection service's descriptors cannot be read; a fault of ours.
+    #[error("reflection: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    /// A worker could not be started.
+    #[error("cannot start a worker thread: {0}")]
+    Worker(std::io::Error),
+    /// A worker ended although nobody asked it to.
+    #[error("a worker thread ended unexpectedly")]
+    WorkerEnded,
+    /// The HTTP door ended with an error.
+    #[error("the HTTP door failed: {0}")]
+    Http(std::io::Error),
+}
+
+/// Open sockets, not yet served.
+pub struct Bound {
+    listeners: Vec<(TcpListener, Transport)>,
+    monitoring: tokio::net::TcpListener,
+    serving: ServingCertificate,
+    router: Router,
+    reporter: tonic_health::server::HealthReporter,
+    config: Config,
+    parts: Parts,
+}
+
+impl Bound {
+    /// Opens every socket and gets the first serving certificate.
+    pub async fn bind(config: Config, parts: Parts) -> Result<Self, ServerError> {
+        let mut listeners = vec![(listen(config.address)?, Transport::Tls)];
+        if let Some(address) = config.plaintext {
+            listeners.push((listen(address)?, Transport::Plaintext));
+        }
+        let monitoring =
+            tokio::net::TcpListener::from_std(listen(config.monitoring)?).map_err(|source| ServerError::Listen {
+                address: config.monitoring,
+                source,
+            })?;
+        let serving = ServingCertificate::new(config.serving.clone(), parts.issuer.clone(), parts.clock.clone())?;
+        parts.metrics.certificates.set_serving(serving.leaf());
+        let (reporter, health) = tonic_health::server::health_reporter();
+        let limits = CallLimits::new(
+            config.calls_in_flight,
+            config.call,
+            parts.clock.clone(),
+            parts.metrics.clone(),
+        );
+        let (issuer, clock, metrics) = (parts.issuer.clone(), parts.clock.clone(), parts.metrics.clone());
+        let router = Router::new(issuer, clock, metrics, limits, config.message_bytes, health)?;
+        Ok(Self {
+            listeners,
+            monitoring,
+            serving,
+            router,
+            reporter,
+            config,
+            parts,
+        })
+    }
+
+    /// Where TLS is served.
+    pub fn address(&self) -> SocketAddr {
+        self.local(Transport::Tls).unwrap_or(self.config.address)
+    }
+
+    /// Where plaintext is served, if it is.
+    pub fn plaintext(&self) -> Option<SocketAddr> {
+        self.local(Transport::Plaintext)
+    }
+
+    /// Where HTTP is served.
+    pub fn monitoring(&self) -> SocketAddr {
+        self.monitoring.local_addr().unwrap_or(self.config.monitoring)
+    }
+
+    fn local(&self, wanted: Transport) -> Option<SocketAddr> {
+        self.listeners
+            .iter()
+            .find(|(_, transport)| *transport == wanted)?
+            .0
+            .local_addr()
+            .ok()
+    }
+
+    /// Serves until asked to stop, then drains. The end of any part before that is an error.
+    pub async fn serve(self, shutdown: Shutdown) -> Result<(), ServerError> {
+        let Self {
+            listeners,
+            monitoring,
+            serving,
+            router,
+            reporter,
+            config,
+            parts,
+        } = self;
+        let tls = TlsSettings::new(serving.watch());
+        let connections = Arc::new(Connections::new(config.connections, router, tls, parts.metrics.clone()));
+        // Health before the first call: nobody is told "ready" before a test signature verified.
+        let health = health::Health::new(reporter, parts.clone());
+        health.check().await;
+        tokio::spawn(health.keep_checking(shutdown.clone()));
+        let metrics = parts.metrics.clone();
+        tokio::spawn(serving.keep_fresh(shutdown.clone(), move |leaf| metrics.certificates.set_serving(leaf)));
+        let (http_stop, http_asked) = oneshot::channel();
+        let mut http = tokio::spawn(http_door::serve(monitoring, parts.clone(), http_asked));
+        let mut workers = tokio::task::JoinSet::new();
+        for index in 0..config.threads.max(1) {
+            let ended = start_worker(index, &listeners, connections.clone(), shutdown.clone())?;
+            workers.spawn(ended);
+        }
+        drop(listeners);
+        let mut asked = shutdown.clone();
+        let result = tokio::select! {
+            () = asked.asked() => {
+                parts.readiness.await_condition("running", "the process was asked to stop");
+                while workers.join_next().await.is_some() {}
+                Ok(())
+            }
+            _ = workers.join_next() => Err(ServerError::WorkerEnded),
+            ended = &mut http => Err(ServerError::Http(match ended {
+                Ok(Err(error)) => error,
+                _ => std::io::Error::other("it ended unexpectedly"),
+            })),
+        };
+        let _ = http_stop.send(());
+        if result.is_ok() {
+            let _ = http.await;
+        }
+        result
+    }
+}
+
+/// A listening socket with a queue long enough for a storm of new connections.
+fn listen(address: SocketAddr) -> Result<TcpListener, ServerError> {
+    let open = || {
+        let socket = if address.is_ipv4() {
+            tokio::net::TcpSocket::new_v4()
+        } else {
+            tokio::net::TcpSocket::new_v6()
+        }?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(4096)?.into_std()
+    };
+    open().map_err(|source| ServerError::Listen { address, source })
+}
+
+/// Starts one worker; the future ends when the worker does.
+fn start_worker(
+    index: usize,
+    listeners: &[(TcpListener, Transport)],
+    connections: Arc<Connections>,
+    shutdown: Shutdown,
+) -> Result<impl Future<Output = ()> + Send + 'static, ServerError> {
+    let sockets: Vec<_> = listeners
+        .iter()
+        .map(|(listener, transport)| Ok((listener.try_clone()?, *transport)))
+        .collect::<std::io::Result<_>>()
+        .map_err(ServerError::Worker)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        // Slow signatures of this worker's calls; how many run at once is the issuer's business.
+        .max_blocking_threads(crate::platform::process::parallelism())
+        .build()
+        .map_err(ServerError::Worker)?;
+    let (alive, ended) = oneshot::channel::<()>();
+    std::thread::Builder::new()
+        .name(format!("worker-{index}"))
+        .spawn(move || {
+            let _alive = alive;
+            runtime.block_on(async {
+                let mut doors = tokio::task::JoinSet::new();
+                for (socket, transport) in sockets {
+                    match tokio::net::TcpListener::from_std(socket) {
+                        Ok(socket) => drop(doors.spawn(connections.clone().serve(socket, transport, shutdown.clone()))),
+                        Err(error) => tracing::error!(%error, "a worker cannot use its socket"),
+                    }
+                }
+                while doors.join_next().await.is_some() {}
+            });
+        })
+        .map_err(ServerError::Worker)?;
+    Ok(async move {
+        let _ = ended.await;
+    })
+}

@@ -2,3 +2,5 @@
 
 mod authority;
 mod generated;
+mod house;
+mod settings;

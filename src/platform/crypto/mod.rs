@@ -20,11 +20,12 @@ pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     hash
 }
 
-/// SHA-1, for key identifiers only (RFC 5280, 4.2.1.2, method 1): there it names a key and protects nothing.
-pub fn sha1_key_identifier(public_key: &[u8]) -> [u8; 20] {
-    let mut hash = [0; 20];
-    hash.copy_from_slice(ring::digest::digest(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY, public_key).as_ref());
-    hash
+/// The key identifier of a public key, given the bits of its SubjectPublicKeyInfo: the leftmost 160 bits of their SHA-256 (RFC 7093, 2,
+/// method 1). No SHA-1, and what current Go writes, so that Istio's certificates and ours agree.
+pub fn key_identifier(public_key: &[u8]) -> [u8; 20] {
+    let mut id = [0; 20];
+    id.copy_from_slice(&sha256(public_key)[..20]);
+    id
 }
 
 /// The provider for every TLS connection of the process. AES-128 comes first: every client of ours offers it, and the SHA-384 of the

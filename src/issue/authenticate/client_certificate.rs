@@ -1,0 +1,7 @@
+//! temp
+use super::*;
+use crate::model::*;
+/// temp
+pub fn authenticate(_: &ClientCertificate, _: &CaSnapshot, _: &TrustDomain, _: Timestamp) -> Verdict {
+    Verdict::NotMine
+}
