@@ -91,7 +91,7 @@ pub(super) fn faults(placed: &Placed, below: u32, is_root: bool, now: Timestamp)
 /// What of a certificate in use will matter soon, or to some clients only.
 pub(super) fn warn(placed: &Placed, now: Timestamp, report: &mut Report) {
     let left = placed.certificate.validity().not_after.since(now);
-    if let Some(step) = EXPIRY_STEPS.into_iter().find(|step| left <= step * DAY) {
+    if let Some(step) = EXPIRY_STEPS.into_iter().find(|step| left < step * DAY) {
         report.warn(
             &placed.place,
             format!(

@@ -208,3 +208,27 @@ fn keep_aside(directory: &Path, name: &str, now: Timestamp) -> Result<Option<Str
     files::rename(&directory.join(name), &directory.join(&aside))?;
     Ok(Some(aside))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The order of the writes is what makes every crash harmless: stopped at either, the steps before it are done and none after it.
+    #[test]
+    fn the_key_is_there_before_the_certificate() {
+        for (obstacle, left) in [(NEW_KEY, vec![NEW_KEY]), (CERTIFICATE, vec![CERTIFICATE, NEW_KEY])] {
+            let directory = tempfile::tempdir().unwrap();
+            std::fs::create_dir_all(directory.path().join(obstacle).join("x")).unwrap();
+            let config = SelfSignedConfig {
+                directory: directory.path().to_owned(),
+                algorithm: RootAlgorithm::P256,
+                lifetime: Lifetime::from_seconds(3600).unwrap(),
+                organization: "cluster.local".into(),
+                new_root: false,
+            };
+            let result = create(&config, Timestamp::from_unix(1_893_456_000), &SystemRandom::default());
+            assert!(matches!(result, Err(Error::File(_))), "{result:?}");
+            assert_eq!(files::list(directory.path()).unwrap(), left);
+        }
+    }
+}

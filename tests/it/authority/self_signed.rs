@@ -166,6 +166,10 @@ fn every_state_that_a_crash_or_a_loss_leaves() {
     }
 }
 
+fn replace(directory: &Path, file: &str, vector: &str) {
+    std::fs::copy(cacerts().join(vector), directory.join(file)).unwrap();
+}
+
 #[test]
 fn a_root_that_cannot_be_used_is_replaced_only_when_asked() {
     type Damage = fn(&Path);
@@ -177,7 +181,7 @@ fn a_root_that_cannot_be_used_is_replaced_only_when_asked() {
             std::fs::write(path.join("ca-key.pem"), "").unwrap()
         }),
         ("does not belong", |path| {
-            drop(std::fs::copy(cacerts().join("keys/ca.pem"), path.join("ca-key.pem")).unwrap())
+            replace(path, "ca-key.pem", "keys/ca.pem");
         }),
         ("it is missing", |path| {
             std::fs::remove_file(path.join("ca-key.pem")).unwrap()
@@ -186,13 +190,7 @@ fn a_root_that_cannot_be_used_is_replaced_only_when_asked() {
             std::fs::remove_file(path.join("ca-cert.pem")).unwrap()
         }),
         ("not among the roots", |path| {
-            drop(
-                std::fs::copy(
-                    cacerts().join("good/three-levels/root-cert.pem"),
-                    path.join("root-cert.pem"),
-                )
-                .unwrap(),
-            );
+            replace(path, "root-cert.pem", "good/three-levels/root-cert.pem");
         }),
     ];
     for (finding, damage) in damages {
@@ -256,7 +254,7 @@ fn a_root_that_cannot_be_used_is_replaced_only_when_asked() {
 fn an_expired_root_does_not_sign() {
     let directory = tempfile::tempdir().unwrap();
     let config = own(directory.path());
-    let until = open(&config).snapshot.not_after();
+    let until = open(&config).snapshot.validity().not_after;
     assert!(authority::open(&config, until).is_ok());
     let error = authority::open(&config, until.plus(1)).unwrap_err().to_string();
     assert!(

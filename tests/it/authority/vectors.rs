@@ -52,7 +52,7 @@ fn description(ca: &CaSnapshot) -> String {
     for root in ca.bundle().roots() {
         writeln!(text, "root: {}", root.subject_text()).unwrap();
     }
-    writeln!(text, "until: {}", ca.not_after()).unwrap();
+    writeln!(text, "until: {}", ca.validity().not_after).unwrap();
     match leaf::verify(ca, NOW) {
         Ok(()) => text.push_str("a certificate under it verifies\n"),
         Err(error) => writeln!(text, "a certificate under it does not verify: {error}").unwrap(),
