@@ -2,3 +2,5 @@
 
 mod generated;
 mod house;
+mod offline;
+mod support;
