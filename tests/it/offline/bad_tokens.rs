@@ -123,6 +123,12 @@ fn der(signature: &[u8]) -> Vec<u8> {
     })
 }
 
+/// The members in the order in which our struct has them: serde takes an array for a struct unless told otherwise.
+fn in_array(claims: &Map<String, Value>) -> String {
+    let names = ["iss", "sub", "aud", "exp", "iat", "nbf", "jti", "kubernetes.io"];
+    Value::from(names.map(|name| claims.get(name).cloned().unwrap_or_default()).to_vec()).to_string()
+}
+
 /// The last character holds bits that belong to no byte: setting one spells the same bytes a second time.
 fn second_spelling(encoded: &str) -> String {
     const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
@@ -168,6 +174,7 @@ fn build(row: &Row, keys: &Keys) -> String {
         ("{header}", header),
         ("{payload}", payload),
         ("{payload-and-more}", encode([&claims[..], b"{}"].concat())),
+        ("{payload-in-array}", encode(in_array(&token.claims))),
         ("{other-payload}", encode(Value::from(other).to_string())),
         ("{signature}", encode(&signature)),
         ("{signature-short}", encode(&signature[..signature.len() - 1])),

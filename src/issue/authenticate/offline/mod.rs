@@ -112,13 +112,13 @@ impl OfflineJwt {
         }
         let parts = Parts::of(token).ok_or(Verdict::NotMine)?;
         let payload = token::decode(parts.payload).ok_or(Verdict::NotMine)?;
-        let claims: Claims<'_> = match serde_json::from_str(&payload) {
+        let claims: Claims<'_> = match token::read(&payload) {
             Ok(claims) => claims,
             Err(error) => return Err(self.unreadable_claims(&payload, &error)),
         };
         let issuers = self.issuers_named(&claims.iss, cluster_id)?;
         let header = header(&parts)?;
-        let header: Header<'_> = serde_json::from_str(&header).map_err(|error| {
+        let header: Header<'_> = token::read(&header).map_err(|error| {
             let detail = format!("the header is not as RFC 7515 has it (column {})", error.column());
             reject("token_header", detail)
         })?;

@@ -94,15 +94,13 @@ pub enum FetchError {
     },
     /// The discovery document is another issuer's.
     #[error(
-        "the discovery document at {uri} is of issuer {found:?}, not of {wanted:?}: the two must be equal to the letter"
+        "the discovery document at {uri} is of issuer {found:?}: that must be the configured issuer, to the letter"
     )]
     OtherIssuer {
         /// What was asked.
         uri: Uri,
         /// Whose it is.
         found: String,
-        /// Who was expected.
-        wanted: String,
     },
 }
 
@@ -169,12 +167,12 @@ impl Fetcher {
 
     /// The document, now.
     pub async fn fetch(&self) -> Result<Vec<u8>, FetchError> {
-        tokio::time::timeout(LONGEST, self.from_source())
+        tokio::time::timeout(LONGEST, self.bring())
             .await
             .map_err(|_| FetchError::TooSlow)?
     }
 
-    async fn from_source(&self) -> Result<Vec<u8>, FetchError> {
+    async fn bring(&self) -> Result<Vec<u8>, FetchError> {
         match &self.source {
             KeySource::File(path) => Ok(read_file(path.clone()).await?),
             KeySource::JwksUri { uri, http } => get(checked_uri(uri, http.allow_http)?, http).await,
@@ -202,7 +200,6 @@ impl Fetcher {
             return Err(FetchError::OtherIssuer {
                 uri,
                 found: document.issuer.chars().take(300).collect(),
-                wanted: self.issuer.clone(),
             });
         }
         Ok(checked_uri(&document.jwks_uri, http.allow_http)?)
@@ -330,4 +327,54 @@ fn whole_story(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     story
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_discovery_document_lies_below_the_issuer() {
+        for (issuer, uri) in [
+            (
+                "https://a.example.com",
+                "https://a.example.com/.well-known/openid-configuration",
+            ),
+            (
+                "https://a.example.com/",
+                "https://a.example.com/.well-known/openid-configuration",
+            ),
+            (
+                "https://a.example.com/b",
+                "https://a.example.com/b/.well-known/openid-configuration",
+            ),
+            (
+                "https://[::1]:6443",
+                "https://[::1]:6443/.well-known/openid-configuration",
+            ),
+        ] {
+            assert_eq!(discovery_uri(issuer, false).unwrap().to_string(), uri);
+        }
+    }
+
+    #[test]
+    fn only_absolute_https_uris_are_accepted() {
+        assert!(checked_uri("https://a.example.com/keys?policy=x", false).is_ok());
+        assert_eq!(
+            checked_uri("http://a.example.com/", false),
+            Err(UriError::PlainHttp("http://a.example.com/".into()))
+        );
+        assert!(checked_uri("http://a.example.com/", true).is_ok());
+        for text in [
+            "",
+            "/",
+            "a.example.com",
+            "https:///keys",
+            "https://u:p@a.example.com",
+            "https://a.example.com/#x",
+            "ftp://a.example.com/",
+        ] {
+            assert!(matches!(checked_uri(text, true), Err(UriError::Shape(_))), "{text}");
+        }
+    }
 }
