@@ -1,4 +1,10 @@
 //! Everything that is quick and needs nothing but Rust: the house rules, and the whole CA in this process over real sockets.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "clippy exempts test functions alone, and these are their helpers"
+)]
 
 #![expect(
     clippy::disallowed_methods,
@@ -10,4 +16,6 @@
 mod authority;
 mod generated;
 mod house;
+mod offline;
 mod settings;
+mod support;
