@@ -207,3 +207,178 @@ fn verify(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::KeyAlgorithm;
+    use rcgen::{
+        BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, PKCS_ED25519,
+        SanType, SubjectPublicKeyInfo,
+    };
+
+    const NOW: Timestamp = Timestamp::from_unix(1_800_000_000);
+
+    /// A CA of three levels that makes whatever answer a test wants.
+    struct Ca {
+        key: Key,
+        wanted: Identity,
+        root: String,
+        intermediate: String,
+        issuer: Issuer<'static, KeyPair>,
+    }
+
+    fn authority(name: &str) -> CertificateParams {
+        let mut parameters = CertificateParams::default();
+        parameters.distinguished_name.push(DnType::CommonName, name);
+        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        parameters
+    }
+
+    impl Ca {
+        fn new() -> Self {
+            let keys = [KeyPair::generate().unwrap(), KeyPair::generate().unwrap()];
+            let root = authority("root").self_signed(&keys[0]).unwrap().pem();
+            let [root_key, key] = keys;
+            let intermediate = authority("intermediate")
+                .signed_by(&key, &Issuer::new(authority("root"), root_key))
+                .unwrap()
+                .pem();
+            Self {
+                key: Key::generate(KeyAlgorithm::P256).unwrap(),
+                wanted: Identity::parse("spiffe://cluster.local/ns/default/sa/sleep").unwrap(),
+                root,
+                intermediate,
+                issuer: Issuer::new(authority("intermediate"), key),
+            }
+        }
+
+        fn leaf(&self, change: impl FnOnce(&mut CertificateParams)) -> String {
+            self.leaf_for(&self.key.public_key_info(), change)
+        }
+
+        fn leaf_for(&self, public_key: &[u8], change: impl FnOnce(&mut CertificateParams)) -> String {
+            let mut parameters = CertificateParams::default();
+            parameters.distinguished_name = rcgen::DistinguishedName::new();
+            parameters.subject_alt_names = vec![SanType::URI(self.wanted.to_string().try_into().unwrap())];
+            parameters.extended_key_usages =
+                vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+            change(&mut parameters);
+            let key = SubjectPublicKeyInfo::from_der(public_key).unwrap();
+            parameters.signed_by(&key, &self.issuer).unwrap().pem()
+        }
+
+        fn check(&self, elements: &[&str]) -> Result<Certificate, AnswerError> {
+            let elements: Vec<String> = elements.iter().map(|element| (*element).to_owned()).collect();
+            check_answer(&elements, &self.key, &self.wanted, NOW)
+        }
+
+        fn refusal(&self, elements: &[&str]) -> AnswerError {
+            self.check(elements).err().expect("it was accepted")
+        }
+
+        fn refusal_of(&self, change: impl FnOnce(&mut CertificateParams)) -> AnswerError {
+            self.refusal(&[&self.leaf(change), &self.intermediate, &self.root])
+        }
+    }
+
+    #[test]
+    fn both_spellings_of_a_chain() {
+        let ca = Ca::new();
+        let leaf = ca.leaf(|_| ());
+        let joined = format!("{leaf}{}", ca.intermediate);
+        let with_root = format!("{}{}", ca.intermediate, ca.root);
+        for elements in [
+            &[&leaf[..], &ca.intermediate, &ca.root][..],
+            &[&joined, &ca.root],
+            &[&leaf, &with_root, &ca.root],
+            &[leaf.trim_end(), &ca.intermediate, &ca.root],
+        ] {
+            let certificate = ca.check(elements).unwrap();
+            assert_eq!(certificate.chain.len(), 2, "{elements:?}");
+            assert_eq!(certificate.bundle, ca.root);
+            assert_eq!(certificate.issuer, "CN=intermediate");
+            assert_eq!(
+                Key::from_pem(&certificate.key).unwrap().public_key_info(),
+                ca.key.public_key_info()
+            );
+        }
+    }
+
+    #[test]
+    fn shape() {
+        let ca = Ca::new();
+        let leaf = ca.leaf(|_| ());
+        assert_eq!(ca.refusal(&[]), AnswerError::TooShort(0));
+        assert_eq!(ca.refusal(&[&leaf]), AnswerError::TooShort(1));
+        assert!(matches!(
+            ca.refusal(&["", &ca.root]),
+            AnswerError::Pem { element: 0, .. }
+        ));
+        assert!(matches!(
+            ca.refusal(&[&leaf, "garbage", &ca.root]),
+            AnswerError::Pem { element: 1, .. }
+        ));
+        let key = KeyPair::generate_for(&PKCS_ED25519).unwrap().serialize_pem();
+        assert_eq!(ca.refusal(&[&leaf, &key]), AnswerError::NotCertificates(1));
+    }
+
+    #[test]
+    fn whose_it_is() {
+        let ca = Ca::new();
+        let other = Key::generate(KeyAlgorithm::P256).unwrap();
+        let leaf = ca.leaf_for(&other.public_key_info(), |_| ());
+        assert_eq!(ca.refusal(&[&leaf, &ca.intermediate, &ca.root]), AnswerError::OtherKey);
+        let stranger = "spiffe://cluster.local/ns/default/sa/admin";
+        let uri = |uri: &str| SanType::URI(uri.try_into().unwrap());
+        assert_eq!(
+            ca.refusal_of(|leaf| leaf.subject_alt_names = vec![uri(stranger)]),
+            AnswerError::OtherIdentity {
+                found: stranger.into(),
+                wanted: ca.wanted.clone(),
+            }
+        );
+        assert_eq!(
+            ca.refusal_of(|leaf| leaf.subject_alt_names.push(uri(stranger))),
+            AnswerError::Names(2)
+        );
+        assert_eq!(
+            ca.refusal_of(|leaf| leaf.subject_alt_names.clear()),
+            AnswerError::Names(0)
+        );
+    }
+
+    #[test]
+    fn chain() {
+        let ca = Ca::new();
+        let leaf = ca.leaf(|_| ());
+        let stranger = Ca::new();
+        for elements in [
+            [&leaf[..], &stranger.intermediate, &ca.root],
+            [&leaf, &ca.intermediate, &stranger.root],
+        ] {
+            assert!(matches!(
+                ca.refusal(&elements),
+                AnswerError::Chain { usage: "client", .. }
+            ));
+        }
+        let past = rcgen::date_time_ymd(2026, 1, 1);
+        let future = rcgen::date_time_ymd(2028, 1, 1);
+        for refusal in [
+            ca.refusal_of(|leaf| leaf.not_after = past),
+            ca.refusal_of(|leaf| leaf.not_before = future),
+            ca.refusal_of(|leaf| leaf.is_ca = IsCa::Ca(BasicConstraints::Unconstrained)),
+            ca.refusal_of(|leaf| leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth]),
+        ] {
+            assert!(
+                matches!(refusal, AnswerError::Chain { usage: "client", .. }),
+                "{refusal}"
+            );
+        }
+        let refusal = ca.refusal_of(|leaf| leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth]);
+        assert!(
+            matches!(refusal, AnswerError::Chain { usage: "server", .. }),
+            "{refusal}"
+        );
+    }
+}

@@ -51,7 +51,7 @@ pub enum AskError {
     #[error("{0} holds characters that no HTTP header can carry")]
     Header(&'static str),
     /// The CA, or the way to it, said no.
-    #[error("the CA answered {code:?} ({attempts} attempts): {message}")]
+    #[error("the CA answered {code:?} at attempt {attempts}: {message}")]
     Refused {
         /// The gRPC code.
         code: Code,
@@ -97,12 +97,13 @@ impl Ask {
                 Ok(answer) => return Ok(answer.into_inner().cert_chain),
                 Err(status) => status,
             };
+            let code = code(&status);
             let refused = AskError::Refused {
-                code: status.code(),
+                code,
                 message: describe(&status),
                 attempts: attempt + 1,
             };
-            let Some(wait) = wait.filter(|_| is_retried(status.code())) else {
+            let Some(wait) = wait.filter(|_| is_retried(code)) else {
                 return Err(refused);
             };
             tracing::debug!(attempt = attempt + 1, ?wait, %refused, "trying again");
@@ -142,6 +143,14 @@ fn is_retried(code: Code) -> bool {
         code,
         Code::ResourceExhausted | Code::Aborted | Code::Internal | Code::Unavailable
     )
+}
+
+/// A status with a cause was made on this side: a connection that broke, which gRPC calls unavailable and tonic sometimes unknown.
+fn code(status: &Status) -> Code {
+    match status.code() {
+        Code::Unknown if std::error::Error::source(status).is_some() => Code::Unavailable,
+        code => code,
+    }
 }
 
 /// A status with the causes below it: a failed handshake says why only there.

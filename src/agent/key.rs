@@ -68,8 +68,7 @@ impl std::fmt::Debug for Key {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use x509_parser::extensions::ParsedExtension;
-    use x509_parser::prelude::FromDer;
+    use x509_parser::prelude::{FromDer, ParsedCriAttribute, ParsedExtension};
 
     #[test]
     fn asks_for_exactly_its_identity() {
@@ -88,15 +87,22 @@ mod tests {
                 request.certification_request_info.subject_pki.raw,
                 key.public_key_info()
             );
-            let extensions: Vec<_> = request.requested_extensions().unwrap().collect();
-            let [ParsedExtension::SubjectAlternativeName(names)] = extensions[..] else {
-                panic!("{extensions:?}")
+            let [attribute] = request.certification_request_info.attributes() else {
+                panic!()
+            };
+            let ParsedCriAttribute::ExtensionRequest(asked) = attribute.parsed_attribute() else {
+                panic!()
+            };
+            let [extension] = &asked.extensions[..] else { panic!() };
+            assert!(extension.critical);
+            let ParsedExtension::SubjectAlternativeName(names) = extension.parsed_extension() else {
+                panic!()
             };
             assert_eq!(names.general_names.len(), 1);
             assert!(names.general_names[0].to_string().contains(&identity.to_string()));
         }
         let refused = Key::generate(KeyAlgorithm::Rsa(2048)).unwrap_err().to_string();
-        assert!(refused.starts_with("RSA 2048 keys cannot be made here"), "{refused}");
+        assert!(refused.starts_with("RSA-2048 keys cannot be made here"), "{refused}");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Everything that is quick and needs nothing but Rust: the house rules, and the whole CA in this process over real sockets.
 
+mod ask;
 mod generated;
 mod house;
 mod settings;
+mod support;

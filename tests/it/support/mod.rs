@@ -1,0 +1,3 @@
+//! Fakes made by hand, and what several tests need.
+
+pub mod fake_ca;
