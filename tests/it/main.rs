@@ -3,16 +3,10 @@
     clippy::disallowed_methods,
     clippy::panic,
     clippy::unwrap_used,
-    reason = "clippy exempts test functions alone, and these are their helpers"
-)]
-
-#![expect(
-    clippy::disallowed_methods,
-    clippy::panic,
-    clippy::unwrap_used,
     reason = "tests: the options that allow these in tests do not reach helper functions"
 )]
 
+mod ask;
 mod authority;
 mod generated;
 mod house;
