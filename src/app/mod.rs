@@ -1,1 +1,7 @@
-//! TEMP
+//! The wiring: settings as written become a checked configuration, and that becomes a running program. The only room that picks
+//! implementations.
+
+pub mod config;
+pub mod duration;
+pub mod read_settings;
+pub mod settings;

@@ -19,10 +19,10 @@ use tokio::sync::{Semaphore, watch};
 use self::authenticate::{AuthenticateError, Authenticators};
 use self::authorize::{AuthorizeError, Grant, authorize};
 use self::csr::{CsrError, ParsedCsr};
-use self::plan::{PlanError, Profile};
+use self::plan::{Circumstances, PlanError, Profile};
 pub use self::record::Issued;
 use crate::authority::CaSnapshot;
-use crate::model::{KeyAlgorithm, Kind, Lifetime, Request, Serial, ServingName, Timestamp};
+use crate::model::{KeyAlgorithm, Kind, Lifetime, Request, Serial, ServingName};
 use crate::platform::crypto::SigningError;
 use crate::platform::{Clock, Random, RandomError, process};
 use crate::telemetry::Metrics;
@@ -160,7 +160,8 @@ impl Issuer {
         let serial = Serial::from_random(self.random.bytes16()?);
         let slow = csr.is_slow() || ca.key().algorithm().is_slow_to_sign();
         let (policy, lifetime) = (self.policy, request.lifetime);
-        let work = move || certify(grant, csr, lifetime, &policy, ca, now, serial);
+        let circumstances = Circumstances { ca, now, serial };
+        let work = move || certify(grant, csr, lifetime, &policy, circumstances);
         let signed = if slow {
             self.off_the_async_threads(work).await?
         } else {
@@ -205,16 +206,12 @@ impl Issuer {
         let ca = self.ca.borrow().clone();
         let serial = Serial::from_random(self.random.bytes16()?);
         let profile = &self.policy.profile;
-        let plan = plan::server(
-            names,
-            public_key_info,
-            key,
-            lifetime,
-            profile,
+        let circumstances = Circumstances {
             ca,
-            self.clock.now(),
+            now: self.clock.now(),
             serial,
-        )?;
+        };
+        let plan = plan::server(names, public_key_info, key, lifetime, profile, circumstances)?;
         Ok(record::record(sign::sign(plan)?))
     }
 
@@ -234,11 +231,9 @@ fn certify(
     csr: ParsedCsr,
     lifetime: i64,
     policy: &Policy,
-    ca: Arc<CaSnapshot>,
-    now: Timestamp,
-    serial: Serial,
+    circumstances: Circumstances,
 ) -> Result<sign::Signed, Refusal> {
     let csr = csr.check(&grant, policy.strict_csr)?;
-    let plan = plan::workload(grant, &csr, lifetime, &policy.profile, ca, now, serial)?;
+    let plan = plan::workload(grant, &csr, lifetime, &policy.profile, circumstances)?;
     Ok(sign::sign(plan)?)
 }

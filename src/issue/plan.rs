@@ -58,6 +58,17 @@ pub struct Facts {
     pub key: KeyAlgorithm,
 }
 
+/// Under what, when, and with which number a certificate is planned.
+#[derive(Debug)]
+pub struct Circumstances {
+    /// The CA, as the whole request sees it.
+    pub ca: Arc<CaSnapshot>,
+    /// The time of the request.
+    pub now: Timestamp,
+    /// The certificate's serial number.
+    pub serial: Serial,
+}
+
 /// Why no certificate can be planned.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
@@ -117,20 +128,17 @@ pub fn workload(
     csr: &CheckedCsr,
     requested: i64,
     profile: &Profile,
-    ca: Arc<CaSnapshot>,
-    now: Timestamp,
-    serial: Serial,
+    circumstances: Circumstances,
 ) -> Result<Plan, PlanError> {
     let lifetime = profile.lifetime(requested)?;
+    let subject = Subject::Workload(Box::new(grant));
     plan(
-        Subject::Workload(Box::new(grant)),
+        subject,
         csr.public_key_info(),
         csr.key(),
         lifetime,
         profile,
-        ca,
-        now,
-        serial,
+        circumstances,
     )
 }
 
@@ -141,9 +149,7 @@ pub fn server(
     key: KeyAlgorithm,
     lifetime: Lifetime,
     profile: &Profile,
-    ca: Arc<CaSnapshot>,
-    now: Timestamp,
-    serial: Serial,
+    circumstances: Circumstances,
 ) -> Result<Plan, PlanError> {
     plan(
         Subject::Server(names),
@@ -151,9 +157,7 @@ pub fn server(
         key,
         lifetime,
         profile,
-        ca,
-        now,
-        serial,
+        circumstances,
     )
 }
 
@@ -171,20 +175,15 @@ impl Profile {
     }
 }
 
-#[expect(
-    clippy::too_many_arguments,
-    reason = "one call site per kind of subject; a struct would only rename them"
-)]
 fn plan(
     subject: Subject,
     public_key_info: &[u8],
     key: KeyAlgorithm,
     lifetime: Lifetime,
     profile: &Profile,
-    ca: Arc<CaSnapshot>,
-    now: Timestamp,
-    serial: Serial,
+    circumstances: Circumstances,
 ) -> Result<Plan, PlanError> {
+    let Circumstances { ca, now, serial } = circumstances;
     let above = ca.validity();
     let wanted = now.plus(lifetime.seconds());
     let not_after = wanted.min(above.not_after);
@@ -342,12 +341,7 @@ fn write_time(writer: DERWriter<'_>, time: Timestamp) {
     writer.write_der(&der);
 }
 
-/// The leftmost 160 bits of SHA-256 over the key (RFC 7093, 2, method 1): no SHA-1, and what current Go writes.
 pub(super) fn key_id(public_key_info: &[u8]) -> [u8; 20] {
-    let bits = crypto::public_key(public_key_info)
-        .map(|(_, bits)| bits)
-        .unwrap_or_default();
-    let mut id = [0; 20];
-    id.copy_from_slice(&crypto::sha256(&bits)[..20]);
-    id
+    let bits = crypto::public_key(public_key_info).map(|(_, bits)| bits).unwrap_or_default();
+    crypto::key_identifier(&bits)
 }

@@ -7,6 +7,7 @@ mod ca_certificate;
 mod error;
 mod identity;
 pub mod key_algorithm;
+mod name_text;
 mod names;
 pub mod pem;
 mod request;

@@ -97,10 +97,7 @@ pub enum Mode {
 /// path holds the old content or the new, never a part.
 pub fn write(path: &Path, content: &[u8], mode: Mode) -> Result<(), FileError> {
     let fail = |error| FileError::at("write", path)(error);
-    let directory = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
+    let directory = directory_of(path);
     let mut temporary = tempfile::Builder::new()
         .prefix(".countersign-")
         .permissions(std::os::unix::fs::PermissionsExt::from_mode(mode as u32))
@@ -109,9 +106,23 @@ pub fn write(path: &Path, content: &[u8], mode: Mode) -> Result<(), FileError> {
     temporary.write_all(content).map_err(fail)?;
     temporary.as_file().sync_all().map_err(fail)?;
     temporary.persist(path).map_err(|error| fail(error.error))?;
-    File::open(directory)
-        .and_then(|directory| directory.sync_all())
-        .map_err(fail)
+    sync_directory(path).map_err(fail)
+}
+
+fn directory_of(path: &Path) -> &Path {
+    path.parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
+}
+
+fn sync_directory(of: &Path) -> std::io::Result<()> {
+    File::open(directory_of(of)).and_then(|directory| directory.sync_all())
+}
+
+/// Gives a file another name in the same directory, durably.
+pub fn rename(from: &Path, to: &Path) -> Result<(), FileError> {
+    std::fs::rename(from, to).map_err(FileError::at("rename", from))?;
+    sync_directory(to).map_err(FileError::at("rename", from))
 }
 
 /// Makes a directory (and its parents) that only its owner may enter, if it is not there.
