@@ -1,4 +1,5 @@
 //! Everything that is quick and needs nothing but Rust: the house rules, and the whole CA in this process over real sockets.
 
+mod bench;
 mod generated;
 mod house;
