@@ -8,6 +8,7 @@
 
 mod ask;
 mod authority;
+mod bench;
 mod generated;
 mod house;
 mod offline;
