@@ -5,3 +5,4 @@ pub mod config;
 pub mod duration;
 pub mod read_settings;
 pub mod settings;
+pub mod token_issuer;
