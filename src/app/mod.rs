@@ -7,3 +7,4 @@ pub mod duration;
 pub mod read_settings;
 pub mod serve;
 pub mod settings;
+pub mod token_issuer;
