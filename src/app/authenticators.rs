@@ -90,7 +90,13 @@ fn tell_about_keys(offline: &OfflineJwt, condition: &Condition) {
         .key_status()
         .into_iter()
         .filter(|status| !status.usable)
-        .map(|status| format!("{}: {}", status.issuer, status.failure.unwrap_or_else(|| "no keys yet".into())))
+        .map(|status| {
+            format!(
+                "{}: {}",
+                status.issuer,
+                status.failure.unwrap_or_else(|| "no keys yet".into())
+            )
+        })
         .collect();
     if unusable.is_empty() {
         condition.met();
@@ -122,13 +128,19 @@ async fn api_server(kubeconfig: Option<&Path>) -> anyhow::Result<ApiServer> {
 }
 
 async fn offline(issuer: &config::Issuer, all: &config::Authentication) -> anyhow::Result<IssuerConfig> {
-    let http = HttpOptions { allow_http: issuer.allow_http, ca_file: issuer.ca_file.clone() };
+    let http = HttpOptions {
+        allow_http: issuer.allow_http,
+        ca_file: issuer.ca_file.clone(),
+    };
     let keys = match &issuer.keys {
         config::KeySource::Discovery => KeySource::Discovery { http },
         config::KeySource::Uri(uri) => KeySource::JwksUri { uri: uri.clone(), http },
         config::KeySource::File(path) => KeySource::File(path.clone()),
         config::KeySource::Cluster => {
-            let kubeconfig = all.token_review.as_ref().and_then(|review| review.kubeconfig.as_deref());
+            let kubeconfig = all
+                .token_review
+                .as_ref()
+                .and_then(|review| review.kubeconfig.as_deref());
             KeySource::ApiServer(api_server(kubeconfig).await?.client())
         }
     };

@@ -2,7 +2,9 @@
 //! implementations.
 
 pub mod authenticators;
+pub mod ca;
 pub mod config;
+pub mod demo;
 pub mod duration;
 pub mod read_settings;
 pub mod serve;

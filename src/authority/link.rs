@@ -5,8 +5,8 @@
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::key::key_error;
-use crate::model::{CaCertificate, der};
 use crate::model::key_algorithm::{KeyError, SignatureAlgorithm};
+use crate::model::{CaCertificate, der};
 use crate::platform::crypto;
 
 /// Why a certificate that bears the issuer's name is still not the issuer.

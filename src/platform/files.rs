@@ -143,6 +143,13 @@ pub fn create_private_directory(path: &Path) -> Result<(), FileError> {
         .map_err(FileError::at("create", path))
 }
 
+/// Makes a new directory with a name of its own among the host's temporary files. It stays.
+pub fn create_temporary_directory(prefix: &str) -> Result<PathBuf, FileError> {
+    let made = tempfile::Builder::new().prefix(prefix).tempdir();
+    made.map(tempfile::TempDir::keep)
+        .map_err(FileError::at("create", Path::new(prefix)))
+}
+
 /// Removes a file; nothing there is fine.
 pub fn remove(path: &Path) -> Result<(), FileError> {
     match std::fs::remove_file(path) {

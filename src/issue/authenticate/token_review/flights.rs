@@ -170,7 +170,9 @@ mod tests {
     #[tokio::test]
     async fn an_answer_at_once_starts_nothing() {
         let flights = Flights::default();
-        let answer = flights.join(KEY, soon(), &Handle::current(), || Err::<std::future::Pending<u32>, _>(3));
+        let answer = flights.join(KEY, soon(), &Handle::current(), || {
+            Err::<std::future::Pending<u32>, _>(3)
+        });
         assert_eq!(answer.err(), Some(3));
         assert_eq!(flights.len(), 0);
     }
