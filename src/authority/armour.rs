@@ -184,8 +184,7 @@ fn take_text(open: &mut Open<'_>, line: &[u8]) {
     if line.contains(&b':') && open.body.is_empty() {
         open.encrypted |= line.starts_with(b"Proc-Type:") && find(line, b"ENCRYPTED").is_some();
     } else {
-        open.body
-            .extend(line.iter().filter(|byte| !byte.is_ascii_whitespace()));
+        open.body.extend(line.iter().filter(|byte| !byte.is_ascii_whitespace()));
     }
 }
 
@@ -244,15 +243,30 @@ mod tests {
             ("\u{30}\u{82}".into(), ArmourError::NoBlock),
             ("-----BEGIN A-----\nYWJj\n".into(), ArmourError::NoEnd(1)),
             (format!("\n-----BEGIN A-----\nYWJj\n{a}"), ArmourError::NoEnd(2)),
-            ("-----BEGIN A-----\nYWJj\n-----END B-----\n".into(), ArmourError::NoEnd(1)),
+            (
+                "-----BEGIN A-----\nYWJj\n-----END B-----\n".into(),
+                ArmourError::NoEnd(1),
+            ),
             (format!("{a}YWJj\n-----END A-----\n"), ArmourError::EndWithoutBegin(5)),
-            (format!("{a}----BEGIN A-----\nYWJj\n----END A-----\n"), ArmourError::Marker(4)),
-            (format!("{a}\u{2014}\u{2013}BEGIN A\u{2014}\u{2013}\n"), ArmourError::Marker(4)),
+            (
+                format!("{a}----BEGIN A-----\nYWJj\n----END A-----\n"),
+                ArmourError::Marker(4),
+            ),
+            (
+                format!("{a}\u{2014}\u{2013}BEGIN A\u{2014}\u{2013}\n"),
+                ArmourError::Marker(4),
+            ),
             (format!("text {a}"), ArmourError::Marker(1)),
             ("-----BEGIN A-----YWJj-----END A-----".into(), ArmourError::Marker(1)),
-            ("-----BEGIN A-----\nYWJj\n-----END A-----\\n".into(), ArmourError::Marker(3)),
+            (
+                "-----BEGIN A-----\nYWJj\n-----END A-----\\n".into(),
+                ArmourError::Marker(3),
+            ),
             ("-----BEGIN A-----\nYWJ\n-----END A-----".into(), ArmourError::Base64(1)),
-            ("-----BEGIN A-----\nYWK=\nYWJj\n-----END A-----".into(), ArmourError::Base64(1)),
+            (
+                "-----BEGIN A-----\nYWK=\nYWJj\n-----END A-----".into(),
+                ArmourError::Base64(1),
+            ),
             (a.repeat(MOST_BLOCKS + 1), ArmourError::TooMany),
         ] {
             assert_eq!(labels(text.as_bytes()), Err(error), "{text}");

@@ -66,13 +66,15 @@ impl Layout {
 pub(super) fn of(directory: &Path) -> Result<Option<&'static Layout>, FileError> {
     let tls = TLS.present(directory)?;
     let istio = ISTIO.present(directory)?;
-    Ok(if tls.contains(&TLS.certificate) || (istio.is_empty() && !tls.is_empty()) {
-        Some(&TLS)
-    } else if istio.is_empty() {
-        None
-    } else {
-        Some(&ISTIO)
-    })
+    Ok(
+        if tls.contains(&TLS.certificate) || (istio.is_empty() && !tls.is_empty()) {
+            Some(&TLS)
+        } else if istio.is_empty() {
+            None
+        } else {
+            Some(&ISTIO)
+        },
+    )
 }
 
 /// Reads the files of a layout; `None` when one is missing or unreadable, which the report then says.
@@ -123,12 +125,7 @@ pub(super) fn read(directory: &Path, layout: &Layout, report: &mut Report) -> Re
         }))
 }
 
-fn read_one(
-    directory: &Path,
-    name: &'static str,
-    present: &[&str],
-    report: &mut Report,
-) -> Option<Zeroizing<Vec<u8>>> {
+fn read_one(directory: &Path, name: &'static str, present: &[&str], report: &mut Report) -> Option<Zeroizing<Vec<u8>>> {
     if !present.contains(&name) {
         return None;
     }

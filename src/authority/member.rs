@@ -63,12 +63,18 @@ pub(super) fn faults(placed: &Placed, below: u32, is_root: bool, now: Timestamp)
     }
     for id in unknown {
         // RFC 5280, 4.2: whoever does not know a critical extension must refuse the certificate.
-        fault(format!("it has a critical extension that verifiers do not know ({id})"), sign_again);
+        fault(
+            format!("it has a critical extension that verifiers do not know ({id})"),
+            sign_again,
+        );
     }
     let validity = certificate.validity();
     if now < validity.not_before {
         fault(
-            format!("it is not valid before {}; this machine's clock says {now}", validity.not_before),
+            format!(
+                "it is not valid before {}; this machine's clock says {now}",
+                validity.not_before
+            ),
             "correct the clock, or wait",
         );
     }
@@ -139,7 +145,9 @@ fn shape(placed: &Placed) -> (bool, Vec<String>) {
     let unknown = parsed
         .extensions()
         .iter()
-        .filter(|extension| extension.critical && !known.contains(&extension.oid) && !policies().contains(&extension.oid))
+        .filter(|extension| {
+            extension.critical && !known.contains(&extension.oid) && !policies().contains(&extension.oid)
+        })
         .map(|extension| extension.oid.to_id_string())
         .collect();
     (parsed.version() == X509Version::V1, unknown)

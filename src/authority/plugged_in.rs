@@ -76,13 +76,19 @@ fn judge_roots(roots: &[Placed], report: &mut Report) {
         if !root.certificate.is_ca() {
             report.refuse(
                 &root.place,
-                format!("{} is not a CA certificate: it lacks the basic constraint CA:TRUE", root.subject()),
+                format!(
+                    "{} is not a CA certificate: it lacks the basic constraint CA:TRUE",
+                    root.subject()
+                ),
                 "keep only the certificates of CAs among the roots",
             );
         } else if !root.certificate.is_self_issued() {
             report.warn(
                 &root.place,
-                format!("{} is not self-signed; OpenSSL by default takes no such root", root.subject()),
+                format!(
+                    "{} is not self-signed; OpenSSL by default takes no such root",
+                    root.subject()
+                ),
                 "put the certificate at the top of its chain there instead",
             );
         }
@@ -99,7 +105,10 @@ fn warn(
 ) {
     let position = |placed: &Placed| path.members.iter().position(|member| member.is(placed));
     for file in files {
-        let order: Vec<_> = file.iter().filter_map(|placed| Some((position(placed)?, placed))).collect();
+        let order: Vec<_> = file
+            .iter()
+            .filter_map(|placed| Some((position(placed)?, placed)))
+            .collect();
         if let Some([_, (_, early)]) = order.array_windows().find(|[(one, _), (two, _)]| one > two) {
             report.warn(
                 &early.place,
@@ -129,11 +138,17 @@ fn warn(
         member::warn(placed, now, report);
     }
     for [below, above] in all.array_windows() {
-        let (early, late) = (above.certificate.validity().not_after, below.certificate.validity().not_after);
+        let (early, late) = (
+            above.certificate.validity().not_after,
+            below.certificate.validity().not_after,
+        );
         if early < late {
             report.warn(
                 &above.place,
-                format!("it expires at {early}, before {}, which it signed, does at {late}", below.place),
+                format!(
+                    "it expires at {early}, before {}, which it signed, does at {late}",
+                    below.place
+                ),
                 "renew it in time: nothing below it is of use for longer",
             );
         }

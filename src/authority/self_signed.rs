@@ -62,7 +62,11 @@ pub(super) fn inspect(directory: &Path, now: Timestamp, report: &mut Report) -> 
         return Ok(State::Fresh);
     }
     // Between the steps 2 and 3 the key has its first name only.
-    let key_name = if key.is_some() || new_key.is_none() { KEY } else { NEW_KEY };
+    let key_name = if key.is_some() || new_key.is_none() {
+        KEY
+    } else {
+        NEW_KEY
+    };
     let present = |name: &'static str, there: bool| there.then_some(name);
     let there: Vec<_> = [
         present(CERTIFICATE, certificate.is_some()),
@@ -116,7 +120,11 @@ pub(super) fn open(config: &SelfSignedConfig, now: Timestamp, report: &mut Repor
     match inspect(directory, now, report)? {
         State::Usable(snapshot) => {
             if config.new_root {
-                report.warn(CERTIFICATE, "no new root was made: this one can be used", "stop asking for a new root");
+                report.warn(
+                    CERTIFICATE,
+                    "no new root was made: this one can be used",
+                    "stop asking for a new root",
+                );
             }
             finish(directory)?;
             return Ok(*snapshot);
@@ -130,7 +138,11 @@ pub(super) fn open(config: &SelfSignedConfig, now: Timestamp, report: &mut Repor
         State::Lost => {
             for name in [ROOTS, CERTIFICATE, KEY, NEW_KEY] {
                 if let Some(aside) = keep_aside(directory, name, now)? {
-                    report.warn(name, format!("a new root was asked for; the old file is kept as {aside}"), "keep it safe");
+                    report.warn(
+                        name,
+                        format!("a new root was asked for; the old file is kept as {aside}"),
+                        "keep it safe",
+                    );
                 }
             }
             report.errors.clear();
@@ -152,7 +164,11 @@ pub(super) fn open(config: &SelfSignedConfig, now: Timestamp, report: &mut Repor
 fn create(config: &SelfSignedConfig, now: Timestamp, random: &dyn Random) -> Result<(), Error> {
     let root = root::make(config.algorithm, &config.organization, config.lifetime, now, random)?;
     files::write(&config.directory.join(NEW_KEY), root.key.as_bytes(), Mode::Secret)?;
-    files::write(&config.directory.join(CERTIFICATE), root.certificate.as_bytes(), Mode::Public)?;
+    files::write(
+        &config.directory.join(CERTIFICATE),
+        root.certificate.as_bytes(),
+        Mode::Public,
+    )?;
     Ok(())
 }
 

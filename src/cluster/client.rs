@@ -33,9 +33,7 @@ pub struct ApiServer {
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// Not a pod, or one without a mounted token.
-    #[error(
-        "a pod's credentials for the API server cannot be read: {0}; outside of a cluster, configure a kubeconfig"
-    )]
+    #[error("a pod's credentials for the API server cannot be read: {0}; outside of a cluster, configure a kubeconfig")]
     InCluster(String),
     /// The kubeconfig cannot be used.
     #[error("the kubeconfig {path} cannot be used: {why}")]
@@ -87,9 +85,7 @@ impl ApiServer {
                 path: path.to_owned(),
                 why: explain(&error),
             })?,
-            None => {
-                kube::Config::incluster().map_err(|error| ConnectError::InCluster(explain(&error)))?
-            }
+            None => kube::Config::incluster().map_err(|error| ConnectError::InCluster(explain(&error)))?,
         };
         config.connect_timeout = Some(CONNECT);
         // Whoever calls us repeats its call; repeating ours as well would multiply the load on an API server that is in trouble.
@@ -173,7 +169,10 @@ fn explain(error: &(dyn std::error::Error + 'static)) -> String {
         }
         let text = cause.to_string();
         // These two do nothing but repeat their cause, which may be one to leave out; others repeat theirs often enough.
-        let repeats = matches!(cause.downcast_ref(), Some(kube::Error::Auth(_) | kube::Error::Service(_)));
+        let repeats = matches!(
+            cause.downcast_ref(),
+            Some(kube::Error::Auth(_) | kube::Error::Service(_))
+        );
         if !repeats && !said.iter().any(|before| before.contains(&text)) {
             said.push(text);
         }
@@ -191,7 +190,8 @@ fn instead_of_secrets(error: &(dyn std::error::Error + 'static)) -> Option<Strin
         return Some(format!("it is not a kubeconfig in YAML{place}"));
     }
     match error.downcast_ref()? {
-        AuthError::AuthExecRun { cmd, out } => Some(format!("the credential plug-in {cmd} ended with {}", out.status)),
+        // Its command line and its environment may hold secrets too.
+        AuthError::AuthExecRun { out, .. } => Some(format!("the credential plug-in ended with {}", out.status)),
         AuthError::AuthExecParse(_) | AuthError::ParseTokenKey(_) => {
             Some("the credential plug-in's answer cannot be read".into())
         }

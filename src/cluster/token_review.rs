@@ -185,7 +185,9 @@ mod tests {
 
     #[test]
     fn json_errors_quote_nothing() {
-        let error = serde_json::from_str::<Answer>(r#"{"apiVersion": 5, "kind": "secret"}"#).err().unwrap();
+        let error = serde_json::from_str::<Answer>(r#"{"apiVersion": 5, "kind": "secret"}"#)
+            .err()
+            .unwrap();
         assert_eq!(
             unreadable(error),
             CallError::Unreadable("it is not of the expected shape (line 1, column 16)".into())

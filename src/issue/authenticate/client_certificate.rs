@@ -78,7 +78,10 @@ fn read(certificate: &ClientCertificate, trust_domain: &TrustDomain) -> Result<C
     let names = leaf.subject_alternative_name().map_err(malformed)?;
     let names = names.map_or(&[][..], |names| &names.value.general_names);
     let [GeneralName::URI(uri)] = names else {
-        let detail = format!("the client certificate has {} names, not exactly one SPIFFE URI", names.len());
+        let detail = format!(
+            "the client certificate has {} names, not exactly one SPIFFE URI",
+            names.len()
+        );
         return Err(Reason::new("certificate_names", detail));
     };
     let identity = Identity::parse(uri).map_err(|error| Reason::new("certificate_names", error.to_string()))?;
@@ -98,7 +101,10 @@ fn read(certificate: &ClientCertificate, trust_domain: &TrustDomain) -> Result<C
 }
 
 fn malformed(why: impl std::fmt::Display) -> Reason {
-    Reason::new("certificate_malformed", format!("the client certificate cannot be read: {why}"))
+    Reason::new(
+        "certificate_malformed",
+        format!("the client certificate cannot be read: {why}"),
+    )
 }
 
 /// As `openssl x509 -serial` prints it: without the zero byte that keeps a DER number positive.

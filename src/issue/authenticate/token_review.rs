@@ -70,7 +70,9 @@ pub struct TokenReviewConfig {
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum TokenReviewConfigError {
     /// No audience, or an empty one.
-    #[error("token reviews need at least one audience, and none may be empty: without one any token of the cluster would be accepted")]
+    #[error(
+        "token reviews need at least one audience, and none may be empty: without one any token of the cluster would be accepted"
+    )]
     Audiences,
     /// A value outside of its range.
     #[error("{name} is out of range: it must be {range}")]
@@ -107,9 +109,21 @@ impl TokenReviewConfig {
         let rules = [
             ("positive_ttl", self.positive_ttl <= MOST_POSITIVE, "at most 10 s"),
             ("negative_ttl", self.negative_ttl <= MOST_NEGATIVE, "at most 2 s"),
-            ("in_flight", (1..=MOST_IN_FLIGHT).contains(&self.in_flight), "from 1 to 1000"),
-            ("time_limit", some(self.time_limit, MOST_TIME), "more than nothing and at most 60 s"),
-            ("probe_every", some(self.probe_every, MOST_TIME), "more than nothing and at most 60 s"),
+            (
+                "in_flight",
+                (1..=MOST_IN_FLIGHT).contains(&self.in_flight),
+                "from 1 to 1000",
+            ),
+            (
+                "time_limit",
+                some(self.time_limit, MOST_TIME),
+                "more than nothing and at most 60 s",
+            ),
+            (
+                "probe_every",
+                some(self.probe_every, MOST_TIME),
+                "more than nothing and at most 60 s",
+            ),
         ];
         match rules.into_iter().find(|(_, kept, _)| !kept) {
             Some((name, _, range)) => Err(TokenReviewConfigError::Range { name, range }),
@@ -152,7 +166,12 @@ impl TokenReviewAuthenticator {
         }
         Ok(Self(Arc::new(Inner {
             reviews: TokenReviews::new(server.clone(), config.audiences.clone(), config.in_flight),
-            cache: ReviewCache::new(config.cache_entries, config.positive_ttl, config.negative_ttl, clock.clone()),
+            cache: ReviewCache::new(
+                config.cache_entries,
+                config.positive_ttl,
+                config.negative_ttl,
+                clock.clone(),
+            ),
             flights: Flights::default(),
             health: watch::Sender::new(None),
             probing: AtomicBool::new(false),
@@ -170,7 +189,11 @@ impl TokenReviewAuthenticator {
             && other != inner.config.cluster
             && !inner.config.cluster_aliases.iter().any(|alias| alias == other)
         {
-            let detail = format!("the caller says it is of cluster {:?}; this is {:?}", brief(other), inner.config.cluster);
+            let detail = format!(
+                "the caller says it is of cluster {:?}; this is {:?}",
+                brief(other),
+                inner.config.cluster
+            );
             return Verdict::Rejected(Reason::new("unknown_cluster", detail));
         }
         let token = token.reveal();
@@ -236,15 +259,14 @@ impl Inner {
     }
 
     /// The work of one review, if there is room for it and its result did not arrive meanwhile.
-    fn start(
-        self: &Arc<Self>,
-        key: Key,
-        token: &str,
-    ) -> Result<impl Future<Output = Verdict> + Send + use<>, Verdict> {
+    fn start(self: &Arc<Self>, key: Key, token: &str) -> Result<impl Future<Output = Verdict> + Send + use<>, Verdict> {
         if let Some(known) = self.cache.get(&key) {
             return Err(known);
         }
-        let slot = self.reviews.slot().map_err(|error| Verdict::Undecided(reason(&error)))?;
+        let slot = self
+            .reviews
+            .slot()
+            .map_err(|error| Verdict::Undecided(reason(&error)))?;
         let (inner, token) = (self.clone(), Zeroizing::new(token.to_owned()));
         Ok(async move {
             let asked = inner.clock.instant();

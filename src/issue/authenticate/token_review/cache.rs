@@ -52,7 +52,9 @@ impl ReviewCache {
     /// Keeps what was asked at `asked`, from when on it counts: what changed at the API server while it answered is not seen.
     pub fn put(&self, key: Key, verdict: &Verdict, asked: Instant) {
         match verdict {
-            Verdict::Accepted(caller) => self.good.insert(key, (caller.as_ref().clone(), asked + self.good_lasts)),
+            Verdict::Accepted(caller) => self
+                .good
+                .insert(key, (caller.as_ref().clone(), asked + self.good_lasts)),
             Verdict::Rejected(reason) => self.bad.insert(key, (reason.clone(), asked + self.bad_lasts)),
             Verdict::NotMine | Verdict::Undecided(_) => {}
         }
@@ -68,8 +70,5 @@ impl ReviewCache {
 
 /// The library's own clock only throws away what ours has ended already.
 fn cache<V: Clone + Send + Sync + 'static>(most: usize, lasts: Duration) -> Cache<Key, V> {
-    Cache::builder()
-        .max_capacity(most as u64)
-        .time_to_live(lasts)
-        .build()
+    Cache::builder().max_capacity(most as u64).time_to_live(lasts).build()
 }

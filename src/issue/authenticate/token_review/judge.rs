@@ -38,7 +38,10 @@ pub fn unverified_end(token: &str) -> Option<Timestamp> {
     };
     let claims: Claims = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()?;
     // RFC 7519, 2: seconds, perhaps with a fraction. The conversion keeps to the range of its target.
-    let end = claims.exp.as_i64().or_else(|| claims.exp.as_f64().map(|end| end as i64))?;
+    let end = claims
+        .exp
+        .as_i64()
+        .or_else(|| claims.exp.as_f64().map(|end| end as i64))?;
     Some(Timestamp::from_unix(end))
 }
 
@@ -55,10 +58,17 @@ pub fn judge(
             Some(end) if end <= now => Reason::TOKEN_EXPIRED,
             _ => "token_refused",
         };
-        return Err(Reason::new(label, format!("the API server does not accept the token: {}", review.error)));
+        return Err(Reason::new(
+            label,
+            format!("the API server does not accept the token: {}", review.error),
+        ));
     }
     // An API server whose authenticator ignores audiences accepts a token for any of them and names none (KEP-1205).
-    if !review.audiences.iter().any(|audience| config.audiences.contains(audience)) {
+    if !review
+        .audiences
+        .iter()
+        .any(|audience| config.audiences.contains(audience))
+    {
         return Err(Reason::new(
             "token_audience",
             format!(

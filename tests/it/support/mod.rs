@@ -1,0 +1,4 @@
+//! What several tests need.
+
+pub mod api_server;
+pub mod ca;
