@@ -88,6 +88,24 @@ impl KeyAlgorithm {
         Err(KeyError::Algorithm(algorithm.algorithm.to_id_string()))
     }
 
+    /// Reads an RSA key given as its two unsigned numbers, big-endian (RFC 7518, 6.3.1): the same rules as for one in DER.
+    pub fn of_rsa(modulus: &[u8], exponent: &[u8]) -> Result<Self, KeyError> {
+        let bits = significant(modulus).first().map_or(0, |first| {
+            significant(modulus).len() * 8 - first.leading_zeros() as usize
+        });
+        if !RSA_BITS.contains(&bits) {
+            return Err(KeyError::RsaSize(bits));
+        }
+        let exponent = significant(exponent);
+        let value = exponent.iter().fold(0_u64, |value, byte| value << 8 | u64::from(*byte));
+        // FIPS 186-5, 5.1 wants 2^16 < e < 2^256; ring takes up to 2^33.
+        if exponent.len() <= 8 && value % 2 == 1 && (65_537..1 << 33).contains(&value) {
+            Ok(Self::Rsa(bits))
+        } else {
+            Err(KeyError::RsaExponent)
+        }
+    }
+
     /// Whether signing with such a key, or checking its signature, takes so long (over about 200 µs) that it belongs off the async threads.
     pub fn is_slow_to_sign(self) -> bool {
         matches!(self, Self::Rsa(_) | Self::P384)
@@ -120,16 +138,13 @@ fn rsa(key: &[u8]) -> Result<KeyAlgorithm, KeyError> {
     {
         return Err(malformed());
     }
-    let modulus: Vec<u8> = modulus.as_ref().iter().copied().skip_while(|byte| *byte == 0).collect();
-    let bits = modulus.len() * 8 - modulus.first().map_or(0, |byte| byte.leading_zeros() as usize);
-    if !RSA_BITS.contains(&bits) {
-        return Err(KeyError::RsaSize(bits));
-    }
-    // FIPS 186-5, 5.1 wants 2^16 < e < 2^256; ring takes up to 2^33.
-    match exponent.as_u64() {
-        Ok(exponent) if exponent % 2 == 1 && (65_537..1 << 33).contains(&exponent) => Ok(KeyAlgorithm::Rsa(bits)),
-        _ => Err(KeyError::RsaExponent),
-    }
+    KeyAlgorithm::of_rsa(modulus.as_ref(), exponent.as_ref())
+}
+
+/// An unsigned number without leading zeros.
+fn significant(number: &[u8]) -> &[u8] {
+    let zeros = number.iter().take_while(|byte| **byte == 0).count();
+    &number[zeros..]
 }
 
 fn is_negative(integer: &[u8]) -> bool {
