@@ -101,6 +101,11 @@ impl ApiServer {
         Self { client, runtime }
     }
 
+    /// The client itself, for those who make calls of their own on the same runtime.
+    pub fn client(&self) -> kube::Client {
+        self.client.clone()
+    }
+
     /// Where calls run.
     pub fn runtime(&self) -> &Handle {
         &self.runtime
