@@ -9,8 +9,10 @@
 mod ask;
 mod authority;
 mod bench;
+mod client_certificate;
 mod generated;
 mod house;
 mod offline;
+mod review;
 mod settings;
 mod support;
