@@ -6,6 +6,7 @@
 mod answer;
 mod ask;
 mod connect;
+pub mod files;
 mod key;
 
 pub use answer::{AnswerError, Certificate, check_answer};

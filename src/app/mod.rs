@@ -1,6 +1,7 @@
 //! The wiring: settings as written become a checked configuration, and that becomes a running program. The only room that picks
 //! implementations.
 
+pub mod ca;
 pub mod config;
 pub mod duration;
 pub mod read_settings;
