@@ -342,6 +342,8 @@ fn write_time(writer: DERWriter<'_>, time: Timestamp) {
 }
 
 pub(super) fn key_id(public_key_info: &[u8]) -> [u8; 20] {
-    let bits = crypto::public_key(public_key_info).map(|(_, bits)| bits).unwrap_or_default();
+    let bits = crypto::public_key(public_key_info)
+        .map(|(_, bits)| bits)
+        .unwrap_or_default();
     crypto::key_identifier(&bits)
 }
