@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn a_runtime_that_is_gone_strands_nobody() {
         let flights = Flights::<u32>::default();
-        let gone = tokio::runtime::Runtime::new().unwrap();
+        let gone = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let handle = gone.handle().clone();
         drop(gone);
         let here = tokio::runtime::Builder::new_current_thread().build().unwrap();
