@@ -81,9 +81,8 @@ impl Found {
 
     /// Makes it sign under a certificate.
     pub(super) fn read(&self, file: &str, signer: &Placed, report: &mut Report) -> Option<SigningKey> {
-        let (algorithm, public) = crypto::public_key(signer.certificate.public_key_info())
-            .map_err(|error| report.refuse(&signer.place, key_error(&error), MAKE_ANOTHER))
-            .ok()?;
+        // A key that is not on our list is the certificate's fault, which `member` reports.
+        let (algorithm, public) = crypto::public_key(signer.certificate.public_key_info()).ok()?;
         SigningKey::read(self.format, &self.der, algorithm, &public)
             .map_err(|error| match error {
                 PrivateKeyError::Mismatch => report.refuse(

@@ -83,7 +83,7 @@ pub(super) fn read(directory: &Path, layout: &Layout, report: &mut Report) -> Re
     for missing in layout.required().into_iter().filter(|name| !present.contains(name)) {
         report.refuse(
             missing,
-            format!("it is missing, while {} is there", present.join(", ")),
+            format!("it is missing beside {}", present.join(", ")),
             "put the missing file beside the others (in Kubernetes: as a key of the same Secret), or remove them all",
         );
     }
@@ -113,7 +113,9 @@ pub(super) fn read(directory: &Path, layout: &Layout, report: &mut Report) -> Re
         },
         None => None,
     };
-    warn_of_open_key(directory, layout.key, report);
+    if key.is_some() {
+        warn_of_open_key(directory, layout.key, report);
+    }
     Ok(certificate
         .zip(key)
         .zip(roots)

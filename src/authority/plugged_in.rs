@@ -28,6 +28,7 @@ pub(super) fn assemble(layout: &Layout, files: &Files, now: Timestamp, report: &
         (Some(name), Some(bytes)) if !armour::is_blank(bytes) => certificates::read(name, bytes, report),
         _ => Vec::new(),
     };
+    let whole = report.errors.is_empty();
     let found = key::find(layout.key, &files.key, report);
     // The certificate that the key belongs to, wherever it stands; without one, the first: the report then says that they do not match.
     let signer = own
@@ -37,6 +38,12 @@ pub(super) fn assemble(layout: &Layout, files: &Files, now: Timestamp, report: &
     let key = found.and_then(|found| found.read(layout.key, signer, report));
     let others = intermediates(&[&own, &chain], signer, &roots, report);
     judge_roots(&roots, report);
+    if !whole {
+        // What a path lacks may stand in what could not be read.
+        let is_root = roots.iter().any(|root| root.is(signer));
+        report.errors.extend(member::faults(signer, 0, is_root, now));
+        return None;
+    }
     let path = chain::find(signer, &others, &roots, now, report)?;
     warn(&path, [&own, &chain], &others, &roots, now, report);
     if !report.errors.is_empty() {

@@ -82,7 +82,7 @@ pub(super) fn inspect(directory: &Path, now: Timestamp, report: &mut Report) -> 
             let missing = if certificate.is_none() { CERTIFICATE } else { KEY };
             report.refuse(
                 missing,
-                format!("it is missing, while {} shows that a root existed", there.join(", ")),
+                format!("it is missing, but a root existed: there is {}", there.join(", ")),
                 "restore it from a backup",
             );
             return Ok(State::Lost);
@@ -109,7 +109,15 @@ pub(super) fn inspect(directory: &Path, now: Timestamp, report: &mut Report) -> 
         chain: None,
     };
     Ok(match plugged_in::assemble(&layout, &files, now, report) {
-        Some(snapshot) => State::Usable(Box::new(snapshot)),
+        Some(snapshot) if snapshot.signer().is_self_issued() => State::Usable(Box::new(snapshot)),
+        Some(_) => {
+            report.refuse(
+                CERTIFICATE,
+                "it is not self-signed",
+                "a CA that another one signed belongs into the directory of the plugged-in CA",
+            );
+            State::Lost
+        }
         None => State::Lost,
     })
 }
@@ -199,4 +207,28 @@ fn keep_aside(directory: &Path, name: &str, now: Timestamp) -> Result<Option<Str
     }
     files::rename(&directory.join(name), &directory.join(&aside))?;
     Ok(Some(aside))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The order of the writes is what makes every crash harmless: stopped at either, the steps before it are done and none after it.
+    #[test]
+    fn the_key_is_there_before_the_certificate() {
+        for (obstacle, left) in [(NEW_KEY, vec![NEW_KEY]), (CERTIFICATE, vec![CERTIFICATE, NEW_KEY])] {
+            let directory = tempfile::tempdir().unwrap();
+            std::fs::create_dir_all(directory.path().join(obstacle).join("x")).unwrap();
+            let config = SelfSignedConfig {
+                directory: directory.path().to_owned(),
+                algorithm: RootAlgorithm::P256,
+                lifetime: Lifetime::from_seconds(3600).unwrap(),
+                organization: "cluster.local".into(),
+                new_root: false,
+            };
+            let result = create(&config, Timestamp::from_unix(1_893_456_000), &SystemRandom::default());
+            assert!(matches!(result, Err(Error::File(_))), "{result:?}");
+            assert_eq!(files::list(directory.path()).unwrap(), left);
+        }
+    }
 }

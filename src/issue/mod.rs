@@ -10,6 +10,8 @@ mod lint;
 pub mod plan;
 mod record;
 mod sign;
+#[cfg(test)]
+mod testing;
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -104,7 +104,7 @@ impl CaCertificate {
             issuer: certificate.issuer().as_raw().to_vec(),
             issuer_text: name_text::of(certificate.issuer()),
             public_key_info: certificate.public_key().raw.to_vec(),
-            key: KeyAlgorithm::of(certificate.public_key()),
+            key: KeyAlgorithm::read(certificate.public_key().raw).map(|(algorithm, _)| algorithm),
             key_id,
             authority_key_id,
             validity: Validity {

@@ -4,6 +4,7 @@
 
 mod bundle;
 mod ca_certificate;
+pub mod der;
 mod error;
 mod identity;
 pub mod key_algorithm;

@@ -1,3 +1,6 @@
-//! What several tests need.
+//! Fakes made by hand, and what several tests need.
 
+pub mod api_server;
+pub mod ca;
+pub mod fake_ca;
 pub mod tokens;

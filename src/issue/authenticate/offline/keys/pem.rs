@@ -31,12 +31,13 @@ fn key(der: &[u8]) -> Result<VerificationKey, String> {
     };
     // The name that the API server gives a key (Kubernetes, pkg/serviceaccount/jwt.go, keyIDFromPublicKey), so that its tokens find theirs.
     let kid = Some(URL_SAFE_NO_PAD.encode(sha256(der)));
-    match KeyAlgorithm::of(&info).map_err(|error| error.to_string())? {
+    let (algorithm, bits) = KeyAlgorithm::read(der).map_err(|error| error.to_string())?;
+    match algorithm {
         KeyAlgorithm::Rsa(_) => match info.parsed() {
             Ok(PublicKey::RSA(key)) => VerificationKey::rsa(kid, key.modulus, key.exponent),
             _ => return Err("it is not an RSA key".into()),
         },
-        curve => VerificationKey::ec(kid, curve, &info.subject_public_key.data),
+        curve => VerificationKey::ec(kid, curve, bits),
     }
     .map_err(|error| error.to_string())
 }
