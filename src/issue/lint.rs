@@ -155,3 +155,6 @@ fn names_are_right(found: &[GeneralName<'_>], subject: &Subject) -> bool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

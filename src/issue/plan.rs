@@ -345,3 +345,6 @@ pub(super) fn key_id(public_key_info: &[u8]) -> [u8; 20] {
     let bits = crypto::public_key(public_key_info).map(|(_, bits)| bits).unwrap_or_default();
     crypto::key_identifier(&bits)
 }
+
+#[cfg(test)]
+mod tests;
