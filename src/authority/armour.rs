@@ -80,7 +80,8 @@ struct Open<'a> {
 pub(super) fn blocks(bytes: &[u8]) -> Result<Vec<Block>, ArmourError> {
     match bytes {
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => return Err(ArmourError::Utf16),
-        [0x30, 0x80..=0xff, ..] => return Err(ArmourError::Binary),
+        // Every DER structure of use here holds an INTEGER, whose tag is 2.
+        [0x30, rest @ ..] if rest.contains(&2) => return Err(ArmourError::Binary),
         _ => {}
     }
     if is_blank(bytes) {
@@ -184,8 +185,7 @@ fn take_text(open: &mut Open<'_>, line: &[u8]) {
     if line.contains(&b':') && open.body.is_empty() {
         open.encrypted |= line.starts_with(b"Proc-Type:") && find(line, b"ENCRYPTED").is_some();
     } else {
-        open.body
-            .extend(line.iter().filter(|byte| !byte.is_ascii_whitespace()));
+        open.body.extend(line.iter().filter(|byte| !byte.is_ascii_whitespace()));
     }
 }
 
@@ -241,23 +241,38 @@ mod tests {
             (String::new(), ArmourError::Empty),
             (" \r\n\u{feff}".into(), ArmourError::Empty),
             ("some words".into(), ArmourError::NoBlock),
-            ("\u{30}\u{82}".into(), ArmourError::NoBlock),
+            ("0 words".into(), ArmourError::NoBlock),
             ("-----BEGIN A-----\nYWJj\n".into(), ArmourError::NoEnd(1)),
             (format!("\n-----BEGIN A-----\nYWJj\n{a}"), ArmourError::NoEnd(2)),
-            ("-----BEGIN A-----\nYWJj\n-----END B-----\n".into(), ArmourError::NoEnd(1)),
+            (
+                "-----BEGIN A-----\nYWJj\n-----END B-----\n".into(),
+                ArmourError::NoEnd(1),
+            ),
             (format!("{a}YWJj\n-----END A-----\n"), ArmourError::EndWithoutBegin(5)),
-            (format!("{a}----BEGIN A-----\nYWJj\n----END A-----\n"), ArmourError::Marker(4)),
-            (format!("{a}\u{2014}\u{2013}BEGIN A\u{2014}\u{2013}\n"), ArmourError::Marker(4)),
+            (
+                format!("{a}----BEGIN A-----\nYWJj\n----END A-----\n"),
+                ArmourError::Marker(4),
+            ),
+            (
+                format!("{a}\u{2014}\u{2013}BEGIN A\u{2014}\u{2013}\n"),
+                ArmourError::Marker(4),
+            ),
             (format!("text {a}"), ArmourError::Marker(1)),
             ("-----BEGIN A-----YWJj-----END A-----".into(), ArmourError::Marker(1)),
-            ("-----BEGIN A-----\nYWJj\n-----END A-----\\n".into(), ArmourError::Marker(3)),
+            (
+                "-----BEGIN A-----\nYWJj\n-----END A-----\\n".into(),
+                ArmourError::Marker(3),
+            ),
             ("-----BEGIN A-----\nYWJ\n-----END A-----".into(), ArmourError::Base64(1)),
-            ("-----BEGIN A-----\nYWK=\nYWJj\n-----END A-----".into(), ArmourError::Base64(1)),
+            (
+                "-----BEGIN A-----\nYWK=\nYWJj\n-----END A-----".into(),
+                ArmourError::Base64(1),
+            ),
             (a.repeat(MOST_BLOCKS + 1), ArmourError::TooMany),
         ] {
             assert_eq!(labels(text.as_bytes()), Err(error), "{text}");
         }
-        assert_eq!(labels(b"\x30\x82\x01\x0a"), Err(ArmourError::Binary));
+        assert_eq!(labels(b"\x30\x0a\x02\x01\x00"), Err(ArmourError::Binary));
         assert_eq!(labels(b"\xff\xfe-\0"), Err(ArmourError::Utf16));
     }
 

@@ -69,7 +69,11 @@ fn other_block(file: &str, label: &str, line: usize, report: &mut Report) {
     let is = |word: &str| label.contains(word);
     if is("PRIVATE KEY") {
         // Whoever takes the file for what its name says hands the key out: istiod would publish it to every namespace with the roots.
-        report.refuse(file, what, "remove the private key, and make a new one if others could read this file");
+        report.refuse(
+            file,
+            what,
+            "remove the private key, and make a new one if others could read this file",
+        );
     } else if is("PKCS") || is("CMS") {
         report.refuse(file, what, "unpack it: openssl pkcs7 -print_certs");
     } else if is("CERTIFICATE") && !is("REQUEST") {

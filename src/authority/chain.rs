@@ -142,9 +142,7 @@ fn explain(reached: &[&Placed], others: &[Placed], roots: &[Placed], report: &mu
         }
     };
     for placed in reached {
-        let named = |issuer: &&Placed| {
-            !placed.is(issuer) && link::is_named(&placed.certificate, &issuer.certificate)
-        };
+        let named = |issuer: &&Placed| !placed.is(issuer) && link::is_named(&placed.certificate, &issuer.certificate);
         if others.iter().any(|other| named(&other)) {
             continue; // Its issuer was reached, and is where the path ends.
         }
@@ -155,7 +153,10 @@ fn explain(reached: &[&Placed], others: &[Placed], roots: &[Placed], report: &mu
             )
         } else {
             (
-                format!("the certificate of its issuer {:?} is missing", placed.certificate.issuer_text()),
+                format!(
+                    "the certificate of its issuer {:?} is missing",
+                    placed.certificate.issuer_text()
+                ),
                 "add that certificate: to the roots if it is one, else to the chain",
             )
         };

@@ -45,7 +45,11 @@ pub(super) fn find(file: &str, text: &[u8], report: &mut Report) -> Option<Found
                 return None;
             }
             _ if label.ends_with("PRIVATE KEY") => {
-                report.refuse(file, format!("its key is of type {label:?}, which is not accepted"), MAKE_ANOTHER);
+                report.refuse(
+                    file,
+                    format!("its key is of type {label:?}, which is not accepted"),
+                    MAKE_ANOTHER,
+                );
                 return None;
             }
             _ => continue,
@@ -53,7 +57,11 @@ pub(super) fn find(file: &str, text: &[u8], report: &mut Report) -> Option<Found
         keys.push(Found { format, der: block.der });
     }
     match keys.len() {
-        0 => report.refuse(file, "it holds no private key", "put the private key of the CA there, in PEM"),
+        0 => report.refuse(
+            file,
+            "it holds no private key",
+            "put the private key of the CA there, in PEM",
+        ),
         1 => return keys.pop(),
         several => report.refuse(
             file,
@@ -73,9 +81,8 @@ impl Found {
 
     /// Makes it sign under a certificate.
     pub(super) fn read(&self, file: &str, signer: &Placed, report: &mut Report) -> Option<SigningKey> {
-        let (algorithm, public) = crypto::public_key(signer.certificate.public_key_info())
-            .map_err(|error| report.refuse(&signer.place, key_error(&error), MAKE_ANOTHER))
-            .ok()?;
+        // A key that is not on our list is the certificate's fault, which `member` reports.
+        let (algorithm, public) = crypto::public_key(signer.certificate.public_key_info()).ok()?;
         SigningKey::read(self.format, &self.der, algorithm, &public)
             .map_err(|error| match error {
                 PrivateKeyError::Mismatch => report.refuse(

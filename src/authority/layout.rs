@@ -66,13 +66,15 @@ impl Layout {
 pub(super) fn of(directory: &Path) -> Result<Option<&'static Layout>, FileError> {
     let tls = TLS.present(directory)?;
     let istio = ISTIO.present(directory)?;
-    Ok(if tls.contains(&TLS.certificate) || (istio.is_empty() && !tls.is_empty()) {
-        Some(&TLS)
-    } else if istio.is_empty() {
-        None
-    } else {
-        Some(&ISTIO)
-    })
+    Ok(
+        if tls.contains(&TLS.certificate) || (istio.is_empty() && !tls.is_empty()) {
+            Some(&TLS)
+        } else if istio.is_empty() {
+            None
+        } else {
+            Some(&ISTIO)
+        },
+    )
 }
 
 /// Reads the files of a layout; `None` when one is missing or unreadable, which the report then says.
@@ -81,7 +83,7 @@ pub(super) fn read(directory: &Path, layout: &Layout, report: &mut Report) -> Re
     for missing in layout.required().into_iter().filter(|name| !present.contains(name)) {
         report.refuse(
             missing,
-            format!("it is missing, while {} is there", present.join(", ")),
+            format!("it is missing beside {}", present.join(", ")),
             "put the missing file beside the others (in Kubernetes: as a key of the same Secret), or remove them all",
         );
     }
@@ -111,7 +113,9 @@ pub(super) fn read(directory: &Path, layout: &Layout, report: &mut Report) -> Re
         },
         None => None,
     };
-    warn_of_open_key(directory, layout.key, report);
+    if key.is_some() {
+        warn_of_open_key(directory, layout.key, report);
+    }
     Ok(certificate
         .zip(key)
         .zip(roots)
@@ -123,12 +127,7 @@ pub(super) fn read(directory: &Path, layout: &Layout, report: &mut Report) -> Re
         }))
 }
 
-fn read_one(
-    directory: &Path,
-    name: &'static str,
-    present: &[&str],
-    report: &mut Report,
-) -> Option<Zeroizing<Vec<u8>>> {
+fn read_one(directory: &Path, name: &'static str, present: &[&str], report: &mut Report) -> Option<Zeroizing<Vec<u8>>> {
     if !present.contains(&name) {
         return None;
     }

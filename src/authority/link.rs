@@ -5,8 +5,8 @@
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::key::key_error;
-use crate::model::{CaCertificate, der};
 use crate::model::key_algorithm::{KeyError, SignatureAlgorithm};
+use crate::model::{CaCertificate, der};
 use crate::platform::crypto;
 
 /// Why a certificate that bears the issuer's name is still not the issuer.
@@ -57,19 +57,17 @@ pub(super) fn check(certificate: &CaCertificate, issuer: &CaCertificate, place: 
         return Err(Broken::KeyId(place.to_owned()));
     }
     // It was parsed before: an error cannot come, and would be no signature.
-    let (_, parsed) =
-        X509Certificate::from_der(certificate.der()).map_err(|_| Broken::Signature(place.to_owned()))?;
+    let (_, parsed) = X509Certificate::from_der(certificate.der()).map_err(|_| Broken::Signature(place.to_owned()))?;
     if parsed.signature_algorithm != parsed.tbs_certificate.signature {
         return Err(Broken::TwoAlgorithms);
     }
     let algorithm = der::members(der::SEQUENCE, certificate.der())
         .and_then(|[_, algorithm, _]| SignatureAlgorithm::read(algorithm.whole))
         .ok_or_else(|| Broken::Algorithm(algorithm_name(&parsed.signature_algorithm.algorithm.to_id_string())))?;
-    let (key, public) =
-        crypto::public_key(issuer.public_key_info()).map_err(|error: KeyError| Broken::IssuerKey {
-            place: place.to_owned(),
-            why: key_error(&error),
-        })?;
+    let (key, public) = crypto::public_key(issuer.public_key_info()).map_err(|error: KeyError| Broken::IssuerKey {
+        place: place.to_owned(),
+        why: key_error(&error),
+    })?;
     let signature = &parsed.signature_value;
     let good = signature.unused_bits == 0
         && crypto::verify(

@@ -21,7 +21,11 @@ pub(super) fn faults(placed: &Placed, below: u32, is_root: bool, now: Timestamp)
     let certificate = &placed.certificate;
     let mut found = Vec::new();
     let mut fault = |what: String, remedy: &str| found.push(Finding::new(&placed.place, what, remedy));
-    let sign_again = "have its issuer sign a certificate for this CA without that restriction";
+    let sign_again = if certificate.is_self_issued() {
+        "use a root without that restriction"
+    } else {
+        "have its issuer sign a certificate for this CA without that restriction"
+    };
     if let Err(error) = certificate.key() {
         fault(
             key_error(error),
@@ -63,12 +67,18 @@ pub(super) fn faults(placed: &Placed, below: u32, is_root: bool, now: Timestamp)
     }
     for id in unknown {
         // RFC 5280, 4.2: whoever does not know a critical extension must refuse the certificate.
-        fault(format!("it has a critical extension that verifiers do not know ({id})"), sign_again);
+        fault(
+            format!("it has a critical extension that verifiers do not know ({id})"),
+            sign_again,
+        );
     }
     let validity = certificate.validity();
     if now < validity.not_before {
         fault(
-            format!("it is not valid before {}; this machine's clock says {now}", validity.not_before),
+            format!(
+                "it is not valid before {}; this machine's clock says {now}",
+                validity.not_before
+            ),
             "correct the clock, or wait",
         );
     }
@@ -81,7 +91,7 @@ pub(super) fn faults(placed: &Placed, below: u32, is_root: bool, now: Timestamp)
 /// What of a certificate in use will matter soon, or to some clients only.
 pub(super) fn warn(placed: &Placed, now: Timestamp, report: &mut Report) {
     let left = placed.certificate.validity().not_after.since(now);
-    if let Some(step) = EXPIRY_STEPS.into_iter().find(|step| left <= step * DAY) {
+    if let Some(step) = EXPIRY_STEPS.into_iter().find(|step| left < step * DAY) {
         report.warn(
             &placed.place,
             format!(
@@ -139,7 +149,9 @@ fn shape(placed: &Placed) -> (bool, Vec<String>) {
     let unknown = parsed
         .extensions()
         .iter()
-        .filter(|extension| extension.critical && !known.contains(&extension.oid) && !policies().contains(&extension.oid))
+        .filter(|extension| {
+            extension.critical && !known.contains(&extension.oid) && !policies().contains(&extension.oid)
+        })
         .map(|extension| extension.oid.to_id_string())
         .collect();
     (parsed.version() == X509Version::V1, unknown)

@@ -131,7 +131,7 @@ pub enum Error {
     #[error(
         "cannot remember that a plugged-in CA signs, which ca.type auto needs: {0}; make that directory writable, or set ca.type to plugged-in"
     )]
-    Memory(#[source] LockError),
+    Memory(LockError),
     /// The self-signed root was there, and cannot be used.
     #[error(
         "the self-signed root in {} cannot be used, and no other is made since workloads trust it: {findings} (if it is lost for good, \

@@ -28,6 +28,7 @@ pub(super) fn assemble(layout: &Layout, files: &Files, now: Timestamp, report: &
         (Some(name), Some(bytes)) if !armour::is_blank(bytes) => certificates::read(name, bytes, report),
         _ => Vec::new(),
     };
+    let whole = report.errors.is_empty();
     let found = key::find(layout.key, &files.key, report);
     // The certificate that the key belongs to, wherever it stands; without one, the first: the report then says that they do not match.
     let signer = own
@@ -37,6 +38,12 @@ pub(super) fn assemble(layout: &Layout, files: &Files, now: Timestamp, report: &
     let key = found.and_then(|found| found.read(layout.key, signer, report));
     let others = intermediates(&[&own, &chain], signer, &roots, report);
     judge_roots(&roots, report);
+    if !whole {
+        // What a path lacks may stand in what could not be read.
+        let is_root = roots.iter().any(|root| root.is(signer));
+        report.errors.extend(member::faults(signer, 0, is_root, now));
+        return None;
+    }
     let path = chain::find(signer, &others, &roots, now, report)?;
     warn(&path, [&own, &chain], &others, &roots, now, report);
     if !report.errors.is_empty() {
@@ -76,13 +83,19 @@ fn judge_roots(roots: &[Placed], report: &mut Report) {
         if !root.certificate.is_ca() {
             report.refuse(
                 &root.place,
-                format!("{} is not a CA certificate: it lacks the basic constraint CA:TRUE", root.subject()),
+                format!(
+                    "{} is not a CA certificate: it lacks the basic constraint CA:TRUE",
+                    root.subject()
+                ),
                 "keep only the certificates of CAs among the roots",
             );
         } else if !root.certificate.is_self_issued() {
             report.warn(
                 &root.place,
-                format!("{} is not self-signed; OpenSSL by default takes no such root", root.subject()),
+                format!(
+                    "{} is not self-signed; OpenSSL by default takes no such root",
+                    root.subject()
+                ),
                 "put the certificate at the top of its chain there instead",
             );
         }
@@ -99,7 +112,10 @@ fn warn(
 ) {
     let position = |placed: &Placed| path.members.iter().position(|member| member.is(placed));
     for file in files {
-        let order: Vec<_> = file.iter().filter_map(|placed| Some((position(placed)?, placed))).collect();
+        let order: Vec<_> = file
+            .iter()
+            .filter_map(|placed| Some((position(placed)?, placed)))
+            .collect();
         if let Some([_, (_, early)]) = order.array_windows().find(|[(one, _), (two, _)]| one > two) {
             report.warn(
                 &early.place,
@@ -129,11 +145,17 @@ fn warn(
         member::warn(placed, now, report);
     }
     for [below, above] in all.array_windows() {
-        let (early, late) = (above.certificate.validity().not_after, below.certificate.validity().not_after);
+        let (early, late) = (
+            above.certificate.validity().not_after,
+            below.certificate.validity().not_after,
+        );
         if early < late {
             report.warn(
                 &above.place,
-                format!("it expires at {early}, before {}, which it signed, does at {late}", below.place),
+                format!(
+                    "it expires at {early}, before {}, which it signed, does at {late}",
+                    below.place
+                ),
                 "renew it in time: nothing below it is of use for longer",
             );
         }

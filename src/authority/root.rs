@@ -69,8 +69,7 @@ pub(super) fn make(
     parameters.distinguished_name = name(organization, &key.subject_public_key_info());
     parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    parameters.key_identifier_method =
-        KeyIdMethod::PreSpecified(crypto::key_identifier(key.public_key_raw()).to_vec());
+    parameters.key_identifier_method = KeyIdMethod::PreSpecified(crypto::key_identifier(key.public_key_raw()).to_vec());
     let certificate = parameters.self_signed(&key)?;
     Ok(NewRoot {
         key: Zeroizing::new(pem::encode("PRIVATE KEY", key.serialized_der())),

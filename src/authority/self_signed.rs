@@ -62,7 +62,11 @@ pub(super) fn inspect(directory: &Path, now: Timestamp, report: &mut Report) -> 
         return Ok(State::Fresh);
     }
     // Between the steps 2 and 3 the key has its first name only.
-    let key_name = if key.is_some() || new_key.is_none() { KEY } else { NEW_KEY };
+    let key_name = if key.is_some() || new_key.is_none() {
+        KEY
+    } else {
+        NEW_KEY
+    };
     let present = |name: &'static str, there: bool| there.then_some(name);
     let there: Vec<_> = [
         present(CERTIFICATE, certificate.is_some()),
@@ -78,7 +82,7 @@ pub(super) fn inspect(directory: &Path, now: Timestamp, report: &mut Report) -> 
             let missing = if certificate.is_none() { CERTIFICATE } else { KEY };
             report.refuse(
                 missing,
-                format!("it is missing, while {} shows that a root existed", there.join(", ")),
+                format!("it is missing, but a root existed: there is {}", there.join(", ")),
                 "restore it from a backup",
             );
             return Ok(State::Lost);
@@ -105,7 +109,15 @@ pub(super) fn inspect(directory: &Path, now: Timestamp, report: &mut Report) -> 
         chain: None,
     };
     Ok(match plugged_in::assemble(&layout, &files, now, report) {
-        Some(snapshot) => State::Usable(Box::new(snapshot)),
+        Some(snapshot) if snapshot.signer().is_self_issued() => State::Usable(Box::new(snapshot)),
+        Some(_) => {
+            report.refuse(
+                CERTIFICATE,
+                "it is not self-signed",
+                "a CA that another one signed belongs into the directory of the plugged-in CA",
+            );
+            State::Lost
+        }
         None => State::Lost,
     })
 }
@@ -116,7 +128,11 @@ pub(super) fn open(config: &SelfSignedConfig, now: Timestamp, report: &mut Repor
     match inspect(directory, now, report)? {
         State::Usable(snapshot) => {
             if config.new_root {
-                report.warn(CERTIFICATE, "no new root was made: this one can be used", "stop asking for a new root");
+                report.warn(
+                    CERTIFICATE,
+                    "no new root was made: this one can be used",
+                    "stop asking for a new root",
+                );
             }
             finish(directory)?;
             return Ok(*snapshot);
@@ -130,7 +146,11 @@ pub(super) fn open(config: &SelfSignedConfig, now: Timestamp, report: &mut Repor
         State::Lost => {
             for name in [ROOTS, CERTIFICATE, KEY, NEW_KEY] {
                 if let Some(aside) = keep_aside(directory, name, now)? {
-                    report.warn(name, format!("a new root was asked for; the old file is kept as {aside}"), "keep it safe");
+                    report.warn(
+                        name,
+                        format!("a new root was asked for; the old file is kept as {aside}"),
+                        "keep it safe",
+                    );
                 }
             }
             report.errors.clear();
@@ -152,7 +172,11 @@ pub(super) fn open(config: &SelfSignedConfig, now: Timestamp, report: &mut Repor
 fn create(config: &SelfSignedConfig, now: Timestamp, random: &dyn Random) -> Result<(), Error> {
     let root = root::make(config.algorithm, &config.organization, config.lifetime, now, random)?;
     files::write(&config.directory.join(NEW_KEY), root.key.as_bytes(), Mode::Secret)?;
-    files::write(&config.directory.join(CERTIFICATE), root.certificate.as_bytes(), Mode::Public)?;
+    files::write(
+        &config.directory.join(CERTIFICATE),
+        root.certificate.as_bytes(),
+        Mode::Public,
+    )?;
     Ok(())
 }
 
@@ -183,4 +207,28 @@ fn keep_aside(directory: &Path, name: &str, now: Timestamp) -> Result<Option<Str
     }
     files::rename(&directory.join(name), &directory.join(&aside))?;
     Ok(Some(aside))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The order of the writes is what makes every crash harmless: stopped at either, the steps before it are done and none after it.
+    #[test]
+    fn the_key_is_there_before_the_certificate() {
+        for (obstacle, left) in [(NEW_KEY, vec![NEW_KEY]), (CERTIFICATE, vec![CERTIFICATE, NEW_KEY])] {
+            let directory = tempfile::tempdir().unwrap();
+            std::fs::create_dir_all(directory.path().join(obstacle).join("x")).unwrap();
+            let config = SelfSignedConfig {
+                directory: directory.path().to_owned(),
+                algorithm: RootAlgorithm::P256,
+                lifetime: Lifetime::from_seconds(3600).unwrap(),
+                organization: "cluster.local".into(),
+                new_root: false,
+            };
+            let result = create(&config, Timestamp::from_unix(1_893_456_000), &SystemRandom::default());
+            assert!(matches!(result, Err(Error::File(_))), "{result:?}");
+            assert_eq!(files::list(directory.path()).unwrap(), left);
+        }
+    }
 }

@@ -107,7 +107,15 @@ fn extensions(
             _ => false,
         };
         if !right {
-            return Err(Finding("an extension says something else than it should"));
+            return Err(Finding(match arc {
+                extension::KEY_USAGE => "the key usage does not fit the key",
+                extension::EXTENDED_KEY_USAGE => "the extended key usage is another one",
+                extension::BASIC_CONSTRAINTS => "the basic constraints are not those of a leaf",
+                extension::SUBJECT_KEY_ID => "the subject key identifier is not that of the key",
+                extension::AUTHORITY_KEY_ID => "the authority key identifier is not the signer's",
+                extension::SUBJECT_ALTERNATIVE_NAME => "the names are not exactly the ones that it should have",
+                _ => "an extension that we never write",
+            }));
         }
         seen.push((arc, extension.critical));
     }

@@ -265,7 +265,7 @@ fn write_extensions(
     write_extension(writer, extension::KEY_USAGE, true, usage);
     // serverAuth, clientAuth: a workload is both; our server is reached as one and never calls.
     let (server, client) = (&[1, 3, 6, 1, 5, 5, 7, 3, 1], &[1, 3, 6, 1, 5, 5, 7, 3, 2]);
-    let purposes = yasna::construct_der_seq(|writer| {
+    let purposes = sequence(|writer| {
         writer
             .next()
             .write_oid(&yasna::models::ObjectIdentifier::from_slice(server));
@@ -280,14 +280,14 @@ fn write_extensions(
     let key_id = yasna::construct_der(|writer| writer.write_bytes(&key_id(public_key_info)));
     write_extension(writer, extension::SUBJECT_KEY_ID, false, &key_id);
     if let Some(id) = ca.signer().key_id() {
-        let authority = yasna::construct_der_seq(|writer| {
+        let authority = sequence(|writer| {
             writer
                 .next()
                 .write_tagged_implicit(Tag::context(0), |writer| writer.write_bytes(id));
         });
         write_extension(writer, extension::AUTHORITY_KEY_ID, false, &authority);
     }
-    let alternative = yasna::construct_der_seq(|writer| match names {
+    let alternative = sequence(|writer| match names {
         Names::Identity(identity) => write_name(writer, 6, identity.to_string().as_bytes()),
         Names::Serving(names) => names.iter().for_each(|name| match name {
             ServingName::Dns(name) => write_name(writer, 2, name.as_bytes()),
@@ -297,6 +297,11 @@ fn write_extensions(
     });
     // Critical, since the subject is empty (RFC 5280, 4.2.1.6).
     write_extension(writer, extension::SUBJECT_ALTERNATIVE_NAME, true, &alternative);
+}
+
+/// A whole SEQUENCE. The library's `construct_der_seq` writes its members alone.
+pub(super) fn sequence(content: impl FnOnce(&mut DERWriterSeq<'_>)) -> Vec<u8> {
+    yasna::construct_der(|writer| writer.write_sequence(content))
 }
 
 fn write_extension(writer: &mut DERWriterSeq<'_>, arc: u64, critical: bool, content: &[u8]) {
@@ -342,7 +347,9 @@ fn write_time(writer: DERWriter<'_>, time: Timestamp) {
 }
 
 pub(super) fn key_id(public_key_info: &[u8]) -> [u8; 20] {
-    let bits = crypto::public_key(public_key_info).map(|(_, bits)| bits).unwrap_or_default();
+    let bits = crypto::public_key(public_key_info)
+        .map(|(_, bits)| bits)
+        .unwrap_or_default();
     crypto::key_identifier(&bits)
 }
 

@@ -56,6 +56,8 @@ fn value(value: &Any<'_>) -> String {
         | Tag::GeneralString
         | Tag::NumericString
         | Tag::VisibleString => String::from_utf8_lossy(bytes).into_owned(),
-        _ => bytes.iter().fold("#".to_owned(), |text, byte| format!("{text}{byte:02x}")),
+        _ => bytes
+            .iter()
+            .fold("#".to_owned(), |text, byte| format!("{text}{byte:02x}")),
     }
 }

@@ -96,6 +96,15 @@ pub enum Mode {
 /// Replaces a file whole: a temporary file beside it, synced, renamed over it, and the directory synced. After a crash at any instant the
 /// path holds the old content or the new, never a part.
 pub fn write(path: &Path, content: &[u8], mode: Mode) -> Result<(), FileError> {
+    write_with(path, mode, |file| file.write_all(content))
+}
+
+/// As [`write`], for content that comes piece by piece.
+pub fn write_with(
+    path: &Path,
+    mode: Mode,
+    content: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
+) -> Result<(), FileError> {
     let fail = |error| FileError::at("write", path)(error);
     let directory = directory_of(path);
     let mut temporary = tempfile::Builder::new()
@@ -103,7 +112,7 @@ pub fn write(path: &Path, content: &[u8], mode: Mode) -> Result<(), FileError> {
         .permissions(std::os::unix::fs::PermissionsExt::from_mode(mode as u32))
         .tempfile_in(directory)
         .map_err(fail)?;
-    temporary.write_all(content).map_err(fail)?;
+    content(temporary.as_file_mut()).map_err(fail)?;
     temporary.as_file().sync_all().map_err(fail)?;
     temporary.persist(path).map_err(|error| fail(error.error))?;
     sync_directory(path).map_err(fail)
@@ -132,6 +141,13 @@ pub fn create_private_directory(path: &Path) -> Result<(), FileError> {
         .mode(0o700)
         .create(path)
         .map_err(FileError::at("create", path))
+}
+
+/// Makes a new directory with a name of its own among the host's temporary files. It stays.
+pub fn create_temporary_directory(prefix: &str) -> Result<PathBuf, FileError> {
+    let made = tempfile::Builder::new().prefix(prefix).tempdir();
+    made.map(tempfile::TempDir::keep)
+        .map_err(FileError::at("create", Path::new(prefix)))
 }
 
 /// Removes a file; nothing there is fine.

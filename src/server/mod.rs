@@ -196,6 +196,7 @@ impl Bound {
         drop(listeners);
         let mut asked = shutdown.clone();
         let result = tokio::select! {
+            biased;
             () = asked.asked() => {
                 parts.readiness.await_condition("running", "the process was asked to stop");
                 while workers.join_next().await.is_some() {}

@@ -21,7 +21,7 @@ use crate::authority::CaSnapshot;
 use crate::model::{Kind, Request, Timestamp, TrustDomain};
 
 /// What one authenticator says of one token or certificate.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It proves this caller.
     Accepted(Box<Caller>),

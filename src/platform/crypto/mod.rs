@@ -3,6 +3,7 @@
 
 mod jwt;
 mod signing_key;
+mod token_key;
 mod verify;
 
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use rustls::crypto::{CryptoProvider, ring as ring_provider};
 
 pub use jwt::install_jwt_provider;
 pub use signing_key::{KeyFormat, PrivateKeyError, SigningError, SigningKey};
+pub use token_key::{TokenKey, TokenKeyError};
 pub use verify::{public_key, verify};
 
 /// SHA-256.
