@@ -260,7 +260,7 @@ async fn no_character_of_a_token_can_be_changed() {
 }
 
 proptest::proptest! {
-    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(2000))]
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(500))]
 
     /// Whatever stands in the parts of a token, nothing panics and nobody is recognised.
     #[test]
@@ -272,7 +272,7 @@ proptest::proptest! {
     ) {
         thread_local! {
             static RIG: Rig = {
-                let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
                 runtime.block_on(Keys::new().rig())
             };
         }
