@@ -4,7 +4,7 @@
 //! file calls steps. Not here: protobuf, sockets, where the CA's key comes from.
 
 pub mod authenticate;
-mod authorize;
+pub mod authorize;
 pub mod csr;
 mod lint;
 pub mod plan;
