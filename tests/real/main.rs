@@ -6,4 +6,7 @@
     reason = "tests: the options that allow these in tests do not reach helper functions"
 )]
 
+mod istio;
+mod kubernetes;
 mod readme;
+mod support;
