@@ -195,7 +195,8 @@ fn instead_of_secrets(error: &(dyn std::error::Error + 'static)) -> Option<Strin
         return Some(format!("it is not a kubeconfig in YAML{place}"));
     }
     match error.downcast_ref()? {
-        AuthError::AuthExecRun { cmd, out } => Some(format!("the credential plug-in {cmd} ended with {}", out.status)),
+        // Its command line and its environment may hold secrets too.
+        AuthError::AuthExecRun { out, .. } => Some(format!("the credential plug-in ended with {}", out.status)),
         AuthError::AuthExecParse(_) | AuthError::ParseTokenKey(_) => {
             Some("the credential plug-in's answer cannot be read".into())
         }

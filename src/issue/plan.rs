@@ -299,7 +299,7 @@ fn write_extensions(
     write_extension(writer, extension::SUBJECT_ALTERNATIVE_NAME, true, &alternative);
 }
 
-/// A whole DER SEQUENCE.
+/// A whole SEQUENCE. The library's `construct_der_seq` writes its members alone.
 pub(super) fn sequence(content: impl FnOnce(&mut DERWriterSeq<'_>)) -> Vec<u8> {
     yasna::construct_der(|writer| writer.write_sequence(content))
 }
@@ -352,3 +352,6 @@ pub(super) fn key_id(public_key_info: &[u8]) -> [u8; 20] {
         .unwrap_or_default();
     crypto::key_identifier(&bits)
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,10 +8,11 @@ use std::convert::Infallible;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use countersign::issue::authenticate::Verdict;
-use countersign::issue::authenticate::offline::{IssuerConfig, KeyRefresher, KeySource, OfflineJwt};
+use countersign::issue::authenticate::offline::{
+    DEFAULT_CLOCK_SKEW, IssuerConfig, KeyRefresher, KeySource, OfflineJwt,
+};
 use countersign::model::{BearerToken, Lifetime, Timestamp, TrustDomain};
 use countersign::platform::{Clock, TestClock};
 use countersign::telemetry::Readiness;
@@ -31,7 +32,7 @@ fn issuer(keys: KeySource) -> IssuerConfig {
         namespaces: None,
         cluster: "Kubernetes".into(),
         max_token_life: Lifetime::from_seconds(24 * 3600).unwrap(),
-        clock_skew: Duration::from_secs(30),
+        clock_skew: DEFAULT_CLOCK_SKEW,
     }
 }
 

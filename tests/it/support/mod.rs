@@ -1,4 +1,7 @@
 //! Fakes made by hand, and what several tests need.
 
+pub mod api_server;
+pub mod ca;
 pub mod fake_ca;
 pub mod tokens;
+pub mod server;

@@ -6,6 +6,8 @@ use std::time::Duration;
 use super::keys::fetch::{UriError, checked_uri, discovery_uri};
 use crate::model::{Identity, Lifetime, TrustDomain};
 
+/// The clock skew when nothing else is set.
+pub const DEFAULT_CLOCK_SKEW: Duration = Duration::from_secs(30);
 /// The largest clock skew that may be set.
 pub const MOST_CLOCK_SKEW: Duration = Duration::from_secs(5 * 60);
 
@@ -26,7 +28,7 @@ pub struct IssuerConfig {
     pub cluster: String,
     /// The longest life of a token, from `iat` (or `nbf`) to `exp`. 24 hours unless the settings say otherwise.
     pub max_token_life: Lifetime,
-    /// How far `iat` and `nbf` may lie ahead of our clock, at most [`MOST_CLOCK_SKEW`]. Never given to `exp`.
+    /// How far `iat` and `nbf` may lie ahead of our clock: [`DEFAULT_CLOCK_SKEW`], at most [`MOST_CLOCK_SKEW`]. Never given to `exp`.
     pub clock_skew: Duration,
 }
 

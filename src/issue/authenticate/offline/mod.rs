@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use jsonwebtoken::Algorithm;
 
-pub use self::config::{ConfigError, HttpOptions, IssuerConfig, KeySource, MOST_CLOCK_SKEW};
+pub use self::config::{ConfigError, DEFAULT_CLOCK_SKEW, HttpOptions, IssuerConfig, KeySource, MOST_CLOCK_SKEW};
 pub use self::keys::fetch::UriError;
 use self::keys::refresh::IssuerRefresher;
 pub use self::keys::refresh::KeyRefresher;
