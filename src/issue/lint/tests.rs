@@ -360,7 +360,7 @@ fn extensions_are_exactly_these_in_this_order() {
                 1 => (der::members::<3>(0x30, &case.extensions[position]).unwrap()[2], true),
                 _ => (der::members::<2>(0x30, &case.extensions[position]).unwrap()[1], false),
             };
-            case.extensions[position] = extension(arc, !critical, &value.content.to_vec());
+            case.extensions[position] = extension(arc, !critical, value.content);
         });
     }
     finds(exactly, "two changed places", |case| {
