@@ -135,9 +135,9 @@ fn extensions(
     }
 }
 
-fn last_arc(extension: &X509Extension<'_>) -> Option<u64> {
+fn last_arc(extension: &X509Extension<'_>) -> Option<u8> {
     match *extension.oid.as_bytes() {
-        [0x55, 0x1d, arc] => Some(u64::from(arc)),
+        [0x55, 0x1d, arc] => Some(arc),
         _ => None,
     }
 }
@@ -163,3 +163,6 @@ fn names_are_right(found: &[GeneralName<'_>], subject: &Subject) -> bool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

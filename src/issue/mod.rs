@@ -4,7 +4,7 @@
 //! file calls steps. Not here: protobuf, sockets, where the CA's key comes from.
 
 pub mod authenticate;
-mod authorize;
+pub mod authorize;
 pub mod csr;
 mod lint;
 pub mod plan;
@@ -14,7 +14,7 @@ mod sign;
 mod testing;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, watch};
 
@@ -27,8 +27,8 @@ use crate::authority::CaSnapshot;
 use crate::model::{KeyAlgorithm, Kind, Lifetime, Request, Serial, ServingName};
 use crate::platform::crypto::SigningError;
 use crate::platform::{Clock, Random, RandomError, process};
-use crate::telemetry::Metrics;
 use crate::telemetry::metrics::Stage;
+use crate::telemetry::{Metrics, Seldom};
 
 /// What every issued certificate follows.
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +49,7 @@ pub struct Issuer {
     metrics: Arc<Metrics>,
     /// Room for slow cryptography: as many at once as there are processors, the rest waits without a thread.
     slow: Arc<Semaphore>,
+    clamping: Seldom,
 }
 
 /// Why a request got no certificate.
@@ -144,6 +145,7 @@ impl Issuer {
             random,
             metrics,
             slow,
+            clamping: Seldom::every(3600),
         }
     }
 
@@ -172,9 +174,13 @@ impl Issuer {
         self.metrics
             .stage(Stage::Certify)
             .observe((self.clock.instant() - authenticated).as_secs_f64());
-        let issued = record::record(signed);
+        let issued = record::record(signed, self.clock.instant() - start);
         if issued.facts().clamped {
             self.metrics.clamped.inc();
+            if self.clamping.is_due(now) {
+                let not_after = issued.ca().validity().not_after;
+                tracing::warn!(%not_after, "certificates live shorter than asked for, since a certificate above them ends then: renew it");
+            }
         }
         Ok(issued)
     }
@@ -214,7 +220,7 @@ impl Issuer {
             serial,
         };
         let plan = plan::server(names, public_key_info, key, lifetime, profile, circumstances)?;
-        Ok(record::record(sign::sign(plan)?))
+        Ok(record::record(sign::sign(plan)?, Duration::ZERO))
     }
 
     /// The shortest lifetime that is issued.
