@@ -8,5 +8,6 @@
 
 mod istio;
 mod kubernetes;
+mod openssl;
 mod readme;
 mod support;
