@@ -52,6 +52,16 @@ pub fn run(config: &Config, new_root: bool) -> anyhow::Result<()> {
     if let Err(error) = process::forbid_core_dumps() {
         tracing::warn!(%error, "core dumps cannot be forbidden: one would hold the CA key");
     }
+    if let Some(files) = process::raise_file_limit()
+        && usize::try_from(files).is_ok_and(|files| files < config.listen.connections + 100)
+    {
+        let connections = config.listen.connections;
+        tracing::warn!(
+            files,
+            connections,
+            "the process may open fewer files than listen.connections allows connections: raise its limit or lower the setting"
+        );
+    }
     runtime()?.block_on(async {
         let app = App::open(config, new_root, outside).await?;
         let (trigger, asked) = shutdown();
@@ -213,6 +223,7 @@ fn server_config(config: &Config) -> server::Config {
         calls_in_flight: listen.calls_in_flight,
         call: listen.call,
         threads: listen.threads.unwrap_or_else(process::parallelism),
+        client_certificates: config.authentication.client_certificates,
         serving: match &config.serving_certificate {
             config::ServingCertificate::Issued { names, lifetime } => ServingSource::Issued {
                 names: names.clone(),

@@ -210,7 +210,7 @@ impl Default for Listen {
             address: "0.0.0.0:15012".into(),
             plaintext: None,
             connections: 20_000,
-            streams_per_connection: 1_000,
+            streams_per_connection: 100,
             message_bytes: 64 << 10,
             header_list_bytes: 64 << 10,
             handshake_seconds: 10,

@@ -13,6 +13,21 @@ pub fn forbid_core_dumps() -> std::io::Result<()> {
     Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
 }
 
+/// Lets the process open as many files as it is allowed to: every connection is one. Says how many that is, if there is a limit.
+pub fn raise_file_limit() -> Option<u64> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    // What stays as it was is told by the answer.
+    let _ = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: maximum,
+            maximum,
+        },
+    );
+    getrlimit(Resource::Nofile).current
+}
+
 /// How many threads can run at once: processors that this process may use, less what a container's CPU quota withholds. At least one.
 pub fn parallelism() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)

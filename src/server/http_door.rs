@@ -1,28 +1,69 @@
 //! The HTTP door for those who watch over us: `/metrics`, `/healthz` (the process runs), `/readyz` (it can answer; if not, why).
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 
 use super::Parts;
+use crate::platform::shutdown::Shutdown;
 use crate::telemetry::metrics::CONTENT_TYPE;
 
-/// Serves until asked to stop.
-pub async fn serve(listener: TcpListener, parts: Parts, stop: oneshot::Receiver<()>) -> std::io::Result<()> {
+/// Open connections at once; more wait in the socket's queue.
+const CONNECTIONS: usize = 64;
+/// The longest that a request's head may take, and a connection may idle.
+const HEAD: Duration = Duration::from_secs(5);
+/// The longest that a connection may last.
+const CONNECTION: Duration = Duration::from_secs(60);
+
+/// Serves until asked to stop; what is then still open is cut. Strangers reach this door: it has a thread of its own, so that nothing they do
+/// here delays a token review or a refresh of keys.
+pub async fn serve(listener: TcpListener, parts: Parts, mut shutdown: Shutdown) {
     let routes = Router::new()
         .route("/metrics", get(metrics))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .with_state(parts);
-    axum::serve(listener, routes)
-        .with_graceful_shutdown(async {
-            let _ = stop.await;
-        })
-        .await
+    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let Ok(place) = room.clone().acquire_owned().await else {
+            return;
+        };
+        let accepted = tokio::select! {
+            () = shutdown.asked() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let routes = routes.clone();
+                tokio::spawn(async move {
+                    let _place = place;
+                    let _ = tokio::time::timeout(CONNECTION, connection(stream, routes)).await;
+                });
+            }
+            // Out of descriptors, or the peer is gone already: nothing to do but go on, a little later.
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, routes: Router) {
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
+    if let Err(error) = served.await {
+        tracing::debug!(%error, "a connection of the HTTP door ended with an error");
+    }
 }
 
 async fn metrics(State(parts): State<Parts>) -> impl IntoResponse {

@@ -59,7 +59,7 @@ impl CallLimits {
             Ok(answer) => answer,
             Err(_) => {
                 self.metrics.refused("deadline", "UNAVAILABLE");
-                tracing::warn!(target: "countersign::refused", reason = "deadline", after = ?longest, "a call took too long and was given up");
+                tracing::debug!(target: "countersign::refused", reason = "deadline", after = ?longest, "a call took too long and was given up");
                 Ok(Status::unavailable("the CA could not answer in time, try again").into_http())
             }
         }

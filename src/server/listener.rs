@@ -15,8 +15,9 @@ use tokio_rustls::TlsAcceptor;
 use super::grpc::Peer;
 use super::router::Router;
 use super::tls::TlsSettings;
+use crate::platform::Clock;
 use crate::platform::shutdown::Shutdown;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, Seldom};
 
 /// Bounds on connections.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +41,8 @@ pub struct Connections {
     router: Router,
     tls: TlsSettings,
     metrics: Arc<Metrics>,
+    clock: Arc<dyn Clock>,
+    full: Seldom,
 }
 
 /// How a listening socket speaks.
@@ -53,13 +56,21 @@ pub enum Transport {
 
 impl Connections {
     /// Connections under these bounds.
-    pub fn new(limits: ConnectionLimits, router: Router, tls: TlsSettings, metrics: Arc<Metrics>) -> Self {
+    pub fn new(
+        limits: ConnectionLimits,
+        router: Router,
+        tls: TlsSettings,
+        metrics: Arc<Metrics>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         Self {
             limits,
             room: Arc::new(Semaphore::new(limits.connections)),
             router,
             tls,
             metrics,
+            clock,
+            full: Seldom::every(60),
         }
     }
 
@@ -82,7 +93,12 @@ impl Connections {
                     }
                     Err(_) => {
                         self.metrics.connections_refused.inc();
-                        tracing::warn!(%address, limit = self.limits.connections, "connection closed: too many are open");
+                        if self.full.is_due(self.clock.now()) {
+                            tracing::warn!(
+                                limit = self.limits.connections,
+                                "connections are closed: too many are open"
+                            );
+                        }
                     }
                 },
                 // Out of descriptors, or the peer is gone already: nothing to do but go on, a little later.

@@ -53,6 +53,8 @@ pub struct Config {
     pub call: Duration,
     /// Worker threads.
     pub threads: usize,
+    /// Whether clients are asked for certificates. Nobody is asked for what would not count: checking costs us, and chains take room.
+    pub client_certificates: bool,
     /// Where the serving certificate comes from.
     pub serving: ServingSource,
 }
@@ -93,15 +95,15 @@ pub enum ServerError {
     /// A worker ended although nobody asked it to.
     #[error("a worker thread ended unexpectedly")]
     WorkerEnded,
-    /// The HTTP door ended with an error.
-    #[error("the HTTP door failed: {0}")]
-    Http(std::io::Error),
+    /// The HTTP door ended although nobody asked it to.
+    #[error("the HTTP door ended unexpectedly")]
+    HttpEnded,
 }
 
 /// Open sockets, not yet served.
 pub struct Bound {
     listeners: Vec<(TcpListener, Transport)>,
-    monitoring: tokio::net::TcpListener,
+    monitoring: TcpListener,
     serving: ServingCertificate,
     router: Router,
     reporter: tonic_health::server::HealthReporter,
@@ -116,14 +118,11 @@ impl Bound {
         if let Some(address) = config.plaintext {
             listeners.push((listen(address)?, Transport::Plaintext));
         }
-        let monitoring =
-            tokio::net::TcpListener::from_std(listen(config.monitoring)?).map_err(|source| ServerError::Listen {
-                address: config.monitoring,
-                source,
-            })?;
+        let monitoring = listen(config.monitoring)?;
         let serving = ServingCertificate::new(config.serving.clone(), parts.issuer.clone(), parts.clock.clone())?;
         parts.metrics.certificates.set_serving(serving.leaf());
         let (reporter, health) = tonic_health::server::health_reporter();
+        let health = health.max_decoding_message_size(router::SIDE_MESSAGE_BYTES);
         let limits = CallLimits::new(
             config.calls_in_flight,
             config.call,
@@ -178,16 +177,24 @@ impl Bound {
             config,
             parts,
         } = self;
-        let tls = TlsSettings::new(serving.watch());
-        let connections = Arc::new(Connections::new(config.connections, router, tls, parts.metrics.clone()));
+        let tls = TlsSettings::new(serving.watch(), config.client_certificates);
+        let connections = Arc::new(Connections::new(
+            config.connections,
+            router,
+            tls,
+            parts.metrics.clone(),
+            parts.clock.clone(),
+        ));
         // Health before the first call: nobody is told "ready" before a test signature verified.
         let health = health::Health::new(reporter, parts.clone());
         health.check().await;
         tokio::spawn(health.keep_checking(shutdown.clone()));
         let metrics = parts.metrics.clone();
         tokio::spawn(serving.keep_fresh(shutdown.clone(), move |leaf| metrics.certificates.set_serving(leaf)));
-        let (http_stop, http_asked) = oneshot::channel();
-        let mut http = tokio::spawn(http_door::serve(monitoring, parts.clone(), http_asked));
+        // The HTTP door stays open while calls drain: probes should see why we are not ready.
+        let (http_stop, http_asked) = crate::platform::shutdown::shutdown();
+        let http = start_http(monitoring, parts.clone(), http_asked)?;
+        tokio::pin!(http);
         let mut workers = tokio::task::JoinSet::new();
         for index in 0..config.threads.max(1) {
             let ended = start_worker(index, &listeners, connections.clone(), shutdown.clone())?;
@@ -203,14 +210,11 @@ impl Bound {
                 Ok(())
             }
             _ = workers.join_next() => Err(ServerError::WorkerEnded),
-            ended = &mut http => Err(ServerError::Http(match ended {
-                Ok(Err(error)) => error,
-                _ => std::io::Error::other("it ended unexpectedly"),
-            })),
+            () = &mut http => Err(ServerError::HttpEnded),
         };
-        let _ = http_stop.send(());
+        http_stop.stop();
         if result.is_ok() {
-            let _ = http.await;
+            http.await;
         }
         result
     }
@@ -225,6 +229,8 @@ fn listen(address: SocketAddr) -> Result<TcpListener, ServerError> {
             tokio::net::TcpSocket::new_v6()
         }?;
         socket.set_reuseaddr(true)?;
+        // Accepted sockets inherit it: peers that vanished without a word are found.
+        socket.set_keepalive(true)?;
         socket.bind(address)?;
         socket.listen(4096)?.into_std()
     };
@@ -243,27 +249,49 @@ fn start_worker(
         .map(|(listener, transport)| Ok((listener.try_clone()?, *transport)))
         .collect::<std::io::Result<_>>()
         .map_err(ServerError::Worker)?;
+    start_thread(format!("worker-{index}"), async move {
+        let mut doors = tokio::task::JoinSet::new();
+        for (socket, transport) in sockets {
+            match tokio::net::TcpListener::from_std(socket) {
+                Ok(socket) => drop(doors.spawn(connections.clone().serve(socket, transport, shutdown.clone()))),
+                Err(error) => tracing::error!(%error, "a worker cannot use its socket"),
+            }
+        }
+        while doors.join_next().await.is_some() {}
+    })
+}
+
+/// Starts the HTTP door; the future ends when it does.
+fn start_http(
+    listener: TcpListener,
+    parts: Parts,
+    shutdown: Shutdown,
+) -> Result<impl Future<Output = ()> + Send + 'static, ServerError> {
+    start_thread("http".into(), async move {
+        match tokio::net::TcpListener::from_std(listener) {
+            Ok(listener) => http_door::serve(listener, parts, shutdown).await,
+            Err(error) => tracing::error!(%error, "the HTTP door cannot use its socket"),
+        }
+    })
+}
+
+/// Runs work on a thread and a runtime of its own; the future ends when the work does.
+fn start_thread(
+    name: String,
+    work: impl Future<Output = ()> + Send + 'static,
+) -> Result<impl Future<Output = ()> + Send + 'static, ServerError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        // Slow signatures of this worker's calls; how many run at once is the issuer's business.
+        // Slow signatures of a worker's calls; how many run at once is the issuer's business.
         .max_blocking_threads(crate::platform::process::parallelism())
         .build()
         .map_err(ServerError::Worker)?;
     let (alive, ended) = oneshot::channel::<()>();
     std::thread::Builder::new()
-        .name(format!("worker-{index}"))
+        .name(name)
         .spawn(move || {
             let _alive = alive;
-            runtime.block_on(async {
-                let mut doors = tokio::task::JoinSet::new();
-                for (socket, transport) in sockets {
-                    match tokio::net::TcpListener::from_std(socket) {
-                        Ok(socket) => drop(doors.spawn(connections.clone().serve(socket, transport, shutdown.clone()))),
-                        Err(error) => tracing::error!(%error, "a worker cannot use its socket"),
-                    }
-                }
-                while doors.join_next().await.is_some() {}
-            });
+            runtime.block_on(work);
         })
         .map_err(ServerError::Worker)?;
     Ok(async move {

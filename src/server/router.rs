@@ -22,6 +22,9 @@ use crate::proto;
 use crate::proto::istio::istio_certificate_service_server::IstioCertificateServiceServer;
 use crate::telemetry::Metrics;
 
+/// Largest request to health and reflection: a name.
+pub const SIDE_MESSAGE_BYTES: usize = 4096;
+
 type SideService = BoxCloneSyncService<Request<Incoming>, Response<Body>, Infallible>;
 
 /// The services of the listener, shared by all connections.
@@ -66,8 +69,12 @@ impl Router {
         };
         let side = vec![
             side_service(health),
-            side_service(reflection().build_v1()?),
-            side_service(reflection().build_v1alpha()?),
+            side_service(reflection().build_v1()?.max_decoding_message_size(SIDE_MESSAGE_BYTES)),
+            side_service(
+                reflection()
+                    .build_v1alpha()?
+                    .max_decoding_message_size(SIDE_MESSAGE_BYTES),
+            ),
         ];
         Ok(Self(Arc::new(Shared {
             issuer,

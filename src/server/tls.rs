@@ -1,4 +1,4 @@
-//! TLS of the listener: 1.2 and 1.3, ALPN h2, no resumption, client certificates requested and never required.
+//! TLS of the listener: 1.2 and 1.3, ALPN h2, no resumption, client certificates (where they may count) requested and never required.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,14 +23,16 @@ const MAX_CLIENT_CHAIN: usize = 10;
 pub struct TlsSettings {
     provider: Arc<CryptoProvider>,
     certificate: Arc<Resolver>,
+    ask_clients: bool,
 }
 
 impl TlsSettings {
-    /// Serves with whatever certificate the channel holds at the time of a handshake.
-    pub fn new(certificate: watch::Receiver<Arc<CertifiedKey>>) -> Self {
+    /// Serves with whatever certificate the channel holds at the time of a handshake; perhaps asks clients for theirs.
+    pub fn new(certificate: watch::Receiver<Arc<CertifiedKey>>, ask_clients: bool) -> Self {
         Self {
             provider: crypto::tls_provider(),
             certificate: Arc::new(Resolver(certificate)),
+            ask_clients,
         }
     }
 
@@ -40,10 +42,14 @@ impl TlsSettings {
             provider: self.provider.clone(),
             proven: AtomicBool::new(false),
         });
-        let mut config = ServerConfig::builder_with_provider(self.provider.clone())
-            .with_safe_default_protocol_versions()?
-            .with_client_cert_verifier(possession.clone())
-            .with_cert_resolver(self.certificate.clone());
+        let config =
+            ServerConfig::builder_with_provider(self.provider.clone()).with_safe_default_protocol_versions()?;
+        let config = if self.ask_clients {
+            config.with_client_cert_verifier(possession.clone())
+        } else {
+            config.with_no_client_auth()
+        };
+        let mut config = config.with_cert_resolver(self.certificate.clone());
         config.alpn_protocols = vec![b"h2".to_vec()];
         config.ignore_client_order = true;
         // No resumption: a resumed session would carry a client certificate past its judgement, and tickets cost more than they save here.
@@ -86,7 +92,7 @@ impl Possession {
     fn note(&self, proof: Result<HandshakeSignatureValid, rustls::Error>) -> HandshakeSignatureValid {
         self.proven.store(proof.is_ok(), Ordering::Release);
         if let Err(error) = proof {
-            tracing::info!(%error, "a client certificate's key was not proven: it counts as absent");
+            tracing::debug!(%error, "a client certificate's key was not proven: it counts as absent");
         }
         HandshakeSignatureValid::assertion()
     }

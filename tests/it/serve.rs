@@ -434,6 +434,11 @@ async fn grpc_health_and_reflection_answer() {
             "{service:?}"
         );
     }
+    // Strangers may ask, in few bytes.
+    let asked = tonic_health::pb::HealthCheckRequest {
+        service: "x".repeat(5000),
+    };
+    assert_eq!(health.check(asked).await.unwrap_err().code(), Code::OutOfRange);
     use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
     use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
     let asked = tonic_reflection::pb::v1::ServerReflectionRequest {
@@ -485,6 +490,9 @@ async fn a_stop_lets_calls_in_flight_finish() {
     {
         tokio::task::yield_now().await;
     }
+    // A request that never ends at the HTTP door must not keep the process alive.
+    let mut half = TcpStream::connect(server.addresses.monitoring).await.unwrap();
+    half.write_all(b"GET /metrics HTTP/1.1\r\nX").await.unwrap();
     server.ask_to_stop();
     while TcpStream::connect(address).await.is_ok() {
         tokio::task::yield_now().await;
