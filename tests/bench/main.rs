@@ -18,6 +18,7 @@ mod material;
 mod modes;
 mod report;
 mod server;
+mod trust;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -31,6 +32,10 @@ use material::{Algorithm, Tokens};
 use modes::{Bench, Scene, Sizes};
 use report::Report;
 use server::Stage;
+
+/// The callers must need less CPU than the server, which has the same one.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// What one certificate costs the server, against what its crypto alone would cost.
 #[derive(Debug, Parser)]
