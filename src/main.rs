@@ -1,5 +1,5 @@
 //! The program: hand over to `cli`, return its exit code.
 
 fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+    countersign::cli::run()
 }

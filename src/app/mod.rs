@@ -1,1 +1,12 @@
-//! TEMP
+//! The wiring: settings as written become a checked configuration, and that becomes a running program. The only room that picks
+//! implementations.
+
+pub mod authenticators;
+pub mod ca;
+pub mod config;
+pub mod demo;
+pub mod duration;
+pub mod read_settings;
+pub mod serve;
+pub mod settings;
+pub mod token_issuer;

@@ -1,5 +1,6 @@
 //! The CA as it stands at one moment.
 
+use super::link;
 use crate::model::key_algorithm::KeyError;
 use crate::model::{Bundle, CaCertificate, Timestamp, Validity};
 use crate::platform::crypto::{self, SigningKey};
@@ -101,19 +102,23 @@ impl CaSnapshot {
         &self.tail
     }
 
-    /// The time in which every certificate above a leaf is valid: the chain, and the root that it ends at (of several with that subject,
-    /// the one that lasts longest). A leaf lies inside it.
+    /// The time in which every certificate above a leaf is valid: the chain, and the root that it ends at (of several that signed its last
+    /// member, as a renewed root did, the one that lasts longest). A leaf lies inside it.
     pub fn validity(&self) -> Validity {
         self.validity
     }
 }
 
 fn common_validity(chain: &[CaCertificate], bundle: &Bundle) -> Validity {
-    let top = chain.last().map(CaCertificate::issuer).unwrap_or_default();
+    let signed_top = |root: &CaCertificate| {
+        chain.last().is_some_and(|top| {
+            top.der() == root.der() || (link::is_named(top, root) && link::check(top, root, "the root").is_ok())
+        })
+    };
     let root = bundle
         .roots()
         .iter()
-        .filter(|root| root.subject() == top)
+        .filter(|root| signed_top(root))
         .map(CaCertificate::validity);
     let root = root.max_by_key(|validity| validity.not_after);
     let members = || chain.iter().map(CaCertificate::validity).chain(root);

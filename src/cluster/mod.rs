@@ -1,1 +1,10 @@
-//! TEMP
+//! The one room that speaks Kubernetes: its API, its objects, its credentials.
+//!
+//! Takes: a way to reach an API server. Gives: answers as values of our own ([`Review`]), and errors that say whose fault it was. Not here:
+//! what an answer means for a caller; caches.
+
+mod client;
+mod token_review;
+
+pub use client::{ApiServer, CallError, ConnectError};
+pub use token_review::{Review, ReviewError, Slot, TokenReviews};

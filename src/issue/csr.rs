@@ -2,20 +2,18 @@
 //!
 //! Takes: the CSR and the [`Grant`]. Gives: a [`CheckedCsr`], whose key is on our list and whose owner proved to hold it.
 
-use x509_parser::certification_request::X509CertificationRequest;
-use x509_parser::extensions::{GeneralName, ParsedExtension};
-use x509_parser::prelude::FromDer;
+use std::collections::HashMap;
 
 use super::authorize::Grant;
 use crate::model::key_algorithm::{KeyAlgorithm, KeyError, SignatureAlgorithm};
-use crate::model::{Kind, pem};
+use crate::model::{Kind, der, pem};
 use crate::platform::crypto;
 
 /// Largest CSR text. One of an RSA-4096 key takes 1.7 KB.
 pub const MAX_CSR_BYTES: usize = 16 * 1024;
 
-const BEGIN: &str = "-----BEGIN CERTIFICATE REQUEST-----";
-const END: &str = "-----END CERTIFICATE REQUEST-----";
+/// How deep elements may stand in each other. A list of general names in a CSR takes 9.
+const MAX_DEPTH: u8 = 16;
 
 /// A CSR that was parsed, not yet checked further.
 #[derive(Debug)]
@@ -97,22 +95,18 @@ impl CsrError {
 
 /// The cheap half: PEM, shape and key, without cryptography. Tells whether the rest belongs off the async threads.
 pub fn parse(text: &str) -> Result<ParsedCsr, CsrError> {
-    let text = text.trim();
-    if text.is_empty() {
-        return Err(CsrError::Empty);
-    }
     if text.len() > MAX_CSR_BYTES {
         return Err(CsrError::TooLarge(text.len()));
     }
-    if !(text.starts_with(BEGIN) && text.ends_with(END)) {
-        return Err(CsrError::NotPem);
+    if text.trim_ascii().is_empty() {
+        return Err(CsrError::Empty);
     }
-    let der = match pem::blocks(text.as_bytes(), 1).as_deref() {
-        Ok([block]) if block.kind == rustls_pki_types::pem::SectionKind::Csr => block.der.to_vec(),
-        _ => return Err(CsrError::NotPem),
-    };
-    let request = read(&der)?;
-    let key = KeyAlgorithm::of(&request.certification_request_info.subject_pki)?;
+    let der = pem::single("CERTIFICATE REQUEST", text).ok_or(CsrError::NotPem)?;
+    let parts = Parts::read(&der).ok_or(CsrError::Malformed)?;
+    if !der::is_sound(&der, MAX_DEPTH) || Wishes::read(&parts).is_none() {
+        return Err(CsrError::Malformed);
+    }
+    let (key, _) = KeyAlgorithm::read(parts.public_key_info)?;
     Ok(ParsedCsr { der, key })
 }
 
@@ -124,58 +118,133 @@ impl ParsedCsr {
 
     /// The dear half: the signature, after its algorithm; then, in strict mode, what else it asks for.
     pub fn check(self, grant: &Grant, strict: bool) -> Result<CheckedCsr, CsrError> {
-        let request = read(&self.der)?;
-        let info = &request.certification_request_info;
-        let algorithm = SignatureAlgorithm::of(&request.signature_algorithm).ok_or(CsrError::SignatureAlgorithm)?;
-        let public_key = info.subject_pki.subject_public_key.data.as_ref();
-        let signature = &request.signature_value;
-        if signature.unused_bits != 0
-            || !crypto::verify(self.key, public_key, algorithm, info.raw, signature.data.as_ref())
-        {
+        let parts = Parts::read(&self.der).ok_or(CsrError::Malformed)?;
+        let (key, public_key) = KeyAlgorithm::read(parts.public_key_info)?;
+        let algorithm = SignatureAlgorithm::read(parts.algorithm).ok_or(CsrError::SignatureAlgorithm)?;
+        let [0, signature @ ..] = parts.signature else {
+            return Err(CsrError::Signature);
+        };
+        if !crypto::verify(key, public_key, algorithm, parts.info, signature) {
             return Err(CsrError::Signature);
         }
         if strict {
-            asks_for_nothing_else(&request, grant)?;
+            Wishes::read(&parts).ok_or(CsrError::Malformed)?.are_only(grant)?;
         }
         Ok(CheckedCsr {
-            public_key_info: info.subject_pki.raw.to_vec(),
-            key: self.key,
+            public_key_info: parts.public_key_info.to_vec(),
+            key,
         })
     }
 }
 
-fn read(der: &[u8]) -> Result<X509CertificationRequest<'_>, CsrError> {
-    match X509CertificationRequest::from_der(der) {
-        Ok(([], request)) if request.certification_request_info.version.0 == 0 => Ok(request),
-        _ => Err(CsrError::Malformed),
+/// The parts of a CertificationRequest (RFC 2986, 4).
+struct Parts<'a> {
+    info: &'a [u8],
+    subject: &'a [u8],
+    public_key_info: &'a [u8],
+    attributes: &'a [u8],
+    algorithm: &'a [u8],
+    signature: &'a [u8],
+}
+
+impl<'a> Parts<'a> {
+    fn read(request: &'a [u8]) -> Option<Self> {
+        let [info, algorithm, signature] = der::members(der::SEQUENCE, request)?;
+        let [version, subject, key, attributes] = der::members(der::SEQUENCE, info.whole)?;
+        (version.whole == [der::INTEGER, 1, 0]).then_some(Self {
+            info: info.whole,
+            subject: subject.of(der::SEQUENCE)?,
+            public_key_info: key.whole,
+            attributes: attributes.of(0xa0)?,
+            algorithm: algorithm.whole,
+            signature: signature.of(der::BIT_STRING)?,
+        })
     }
 }
 
-/// Strict mode: a subject that says nothing (none, or Istio's organization of zero length), and at most one extension, a subject
-/// alternative name that is exactly the granted identity.
-fn asks_for_nothing_else(request: &X509CertificationRequest<'_>, grant: &Grant) -> Result<(), CsrError> {
-    let info = &request.certification_request_info;
-    if info
-        .subject
-        .iter_attributes()
-        .any(|attribute| !attribute.attr_value().data.is_empty())
-    {
-        return Err(CsrError::Strict("a subject"));
+/// What a CSR asks for beside a certificate for its key.
+struct Wishes<'a> {
+    has_subject: bool,
+    /// Set of values by attribute type.
+    attributes: HashMap<&'a [u8], &'a [u8]>,
+    /// Extension values by type.
+    extensions: HashMap<&'a [u8], &'a [u8]>,
+}
+
+const EXTENSION_REQUEST: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 9, 14];
+const SUBJECT_ALTERNATIVE_NAME: &[u8] = &[0x55, 0x1d, 17];
+const URI: u8 = 0x86;
+
+impl<'a> Wishes<'a> {
+    /// No attribute and no extension may stand there twice: which of them would count?
+    fn read(parts: &Parts<'a>) -> Option<Self> {
+        let mut has_subject = false;
+        der::each(parts.subject, |rdn| {
+            der::each(rdn.of(der::SET)?, |attribute| {
+                let [kind, value] = der::members(der::SEQUENCE, attribute.whole)?;
+                has_subject |= !value.content.is_empty();
+                kind.of(der::OID).map(|_| ())
+            })
+        })?;
+        let attributes = by_type(parts.attributes, |attribute| {
+            let [kind, values] = der::members(der::SEQUENCE, attribute.whole)?;
+            Some((kind, values.of(der::SET)?))
+        })?;
+        let list = match attributes.get(EXTENSION_REQUEST) {
+            Some(values) => der::only(der::SEQUENCE, values)?,
+            None => &[],
+        };
+        let extensions = by_type(list, |extension| {
+            let (kind, value) = match der::members(der::SEQUENCE, extension.whole) {
+                Some([kind, value]) => (kind, value),
+                None => {
+                    let [kind, critical, value] = der::members(der::SEQUENCE, extension.whole)?;
+                    (matches!(critical.whole, [1, 1, _])).then_some((kind, value))?
+                }
+            };
+            Some((kind, value.of(der::OCTET_STRING)?))
+        })?;
+        Some(Self {
+            has_subject,
+            attributes,
+            extensions,
+        })
     }
-    if info.attributes().len() > 1 {
-        return Err(CsrError::Strict("more than one attribute"));
-    }
-    let wanted = grant.identity().to_string();
-    let mut extensions = request.requested_extensions().into_iter().flatten();
-    if info.attributes().len() == 1 && request.requested_extensions().is_none() {
-        return Err(CsrError::Strict("an attribute that is not a list of extensions"));
-    }
-    match (extensions.next(), extensions.next()) {
-        (None, _) => Ok(()),
-        (Some(ParsedExtension::SubjectAlternativeName(names)), None) => match names.general_names.as_slice() {
-            [GeneralName::URI(uri)] if *uri == wanted => Ok(()),
+
+    /// Strict mode: a subject that says nothing (none, or Istio's organization of zero length), and at most one extension, a subject
+    /// alternative name that is exactly the granted identity.
+    fn are_only(&self, grant: &Grant) -> Result<(), CsrError> {
+        if self.has_subject {
+            return Err(CsrError::Strict("a subject"));
+        }
+        if self.attributes.keys().any(|kind| *kind != EXTENSION_REQUEST) {
+            return Err(CsrError::Strict("an attribute that is not a list of extensions"));
+        }
+        if self.extensions.keys().any(|kind| *kind != SUBJECT_ALTERNATIVE_NAME) {
+            return Err(CsrError::Strict("extensions other than its identity"));
+        }
+        let Some(names) = self.extensions.get(SUBJECT_ALTERNATIVE_NAME) else {
+            return Ok(());
+        };
+        match der::members(der::SEQUENCE, names) {
+            Some([name]) if name.of(URI) == Some(grant.identity().to_string().as_bytes()) => Ok(()),
             _ => Err(CsrError::Strict("other names than its own identity")),
-        },
-        _ => Err(CsrError::Strict("extensions other than its identity")),
+        }
     }
 }
+
+/// A list of elements that each have a type and a value; nothing when one does not, or a type stands there twice.
+fn by_type<'a>(
+    list: &'a [u8],
+    entry: impl Fn(der::Element<'a>) -> Option<(der::Element<'a>, &'a [u8])>,
+) -> Option<HashMap<&'a [u8], &'a [u8]>> {
+    let mut found = HashMap::new();
+    der::each(list, |element| {
+        let (kind, value) = entry(element)?;
+        found.insert(kind.of(der::OID)?, value).is_none().then_some(())
+    })?;
+    Some(found)
+}
+
+#[cfg(test)]
+mod tests;

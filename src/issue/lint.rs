@@ -4,10 +4,10 @@
 use x509_parser::certificate::TbsCertificate;
 use x509_parser::extensions::{GeneralName, ParsedExtension, X509Extension};
 use x509_parser::prelude::FromDer;
+use x509_parser::x509::AlgorithmIdentifier;
 
 use super::plan::{Facts, Subject, extension, key_id};
 use crate::authority::CaSnapshot;
-use crate::model::key_algorithm::SignatureAlgorithm;
 use crate::model::{KeyAlgorithm, ServingName};
 
 /// A rule that the planned bytes break.
@@ -29,7 +29,8 @@ pub fn lint(to_be_signed: &[u8], facts: &Facts, public_key_info: &[u8], ca: &CaS
             "the serial number is not positive and at most 20 bytes",
         ),
         (
-            SignatureAlgorithm::of(&tbs.signature) == Some(ca.key().signature_algorithm()),
+            AlgorithmIdentifier::from_der(ca.key().signature_algorithm().der())
+                .is_ok_and(|(_, algorithm)| algorithm == tbs.signature),
             "the signature algorithm is not the one that the key signs with",
         ),
         (
@@ -106,7 +107,15 @@ fn extensions(
             _ => false,
         };
         if !right {
-            return Err(Finding("an extension says something else than it should"));
+            return Err(Finding(match arc {
+                extension::KEY_USAGE => "the key usage does not fit the key",
+                extension::EXTENDED_KEY_USAGE => "the extended key usage is another one",
+                extension::BASIC_CONSTRAINTS => "the basic constraints are not those of a leaf",
+                extension::SUBJECT_KEY_ID => "the subject key identifier is not that of the key",
+                extension::AUTHORITY_KEY_ID => "the authority key identifier is not the signer's",
+                extension::SUBJECT_ALTERNATIVE_NAME => "the names are not exactly the ones that it should have",
+                _ => "an extension that we never write",
+            }));
         }
         seen.push((arc, extension.critical));
     }

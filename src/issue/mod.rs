@@ -10,6 +10,8 @@ mod lint;
 pub mod plan;
 mod record;
 mod sign;
+#[cfg(test)]
+mod testing;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -19,13 +21,14 @@ use tokio::sync::{Semaphore, watch};
 use self::authenticate::{AuthenticateError, Authenticators};
 use self::authorize::{AuthorizeError, Grant, authorize};
 use self::csr::{CsrError, ParsedCsr};
-use self::plan::{PlanError, Profile};
+use self::plan::{Circumstances, PlanError, Profile};
 pub use self::record::Issued;
 use crate::authority::CaSnapshot;
-use crate::model::{KeyAlgorithm, Kind, Lifetime, Request, Serial, ServingName, Timestamp};
+use crate::model::{KeyAlgorithm, Kind, Lifetime, Request, Serial, ServingName};
 use crate::platform::crypto::SigningError;
 use crate::platform::{Clock, Random, RandomError, process};
-use crate::telemetry::metrics::{Metrics, Stage};
+use crate::telemetry::Metrics;
+use crate::telemetry::metrics::Stage;
 
 /// What every issued certificate follows.
 #[derive(Clone, Copy, Debug)]
@@ -133,7 +136,15 @@ impl Issuer {
         metrics: Arc<Metrics>,
     ) -> Self {
         let slow = Arc::new(Semaphore::new(process::parallelism()));
-        Self { authenticators, ca, policy, clock, random, metrics, slow }
+        Self {
+            authenticators,
+            ca,
+            policy,
+            clock,
+            random,
+            metrics,
+            slow,
+        }
     }
 
     /// Answers one request. `deadline` is passed on to whatever has to be asked elsewhere.
@@ -143,18 +154,27 @@ impl Issuer {
         let start = self.clock.instant();
         let caller = self.authenticators.authenticate(&request, &ca, now, deadline).await?;
         let authenticated = self.clock.instant();
-        self.metrics.stage(Stage::Authenticate, authenticated - start);
+        self.metrics
+            .stage(Stage::Authenticate)
+            .observe((authenticated - start).as_secs_f64());
         let grant = authorize(caller, request.impersonation.as_ref())?;
         let csr = csr::parse(&request.csr)?;
         let serial = Serial::from_random(self.random.bytes16()?);
         let slow = csr.is_slow() || ca.key().algorithm().is_slow_to_sign();
         let (policy, lifetime) = (self.policy, request.lifetime);
-        let work = move || certify(grant, csr, lifetime, &policy, ca, now, serial);
-        let signed = if slow { self.off_the_async_threads(work).await? } else { work()? };
-        self.metrics.stage(Stage::Sign, self.clock.instant() - authenticated);
+        let circumstances = Circumstances { ca, now, serial };
+        let work = move || certify(grant, csr, lifetime, &policy, circumstances);
+        let signed = if slow {
+            self.off_the_async_threads(work).await?
+        } else {
+            work()?
+        };
+        self.metrics
+            .stage(Stage::Certify)
+            .observe((self.clock.instant() - authenticated).as_secs_f64());
         let issued = record::record(signed);
         if issued.facts().clamped {
-            self.metrics.clamped();
+            self.metrics.clamped.inc();
         }
         Ok(issued)
     }
@@ -163,7 +183,12 @@ impl Issuer {
         &self,
         work: impl FnOnce() -> Result<sign::Signed, Refusal> + Send + 'static,
     ) -> Result<sign::Signed, Refusal> {
-        let room = self.slow.clone().acquire_owned().await.map_err(|_| Refusal::Abandoned)?;
+        let room = self
+            .slow
+            .clone()
+            .acquire_owned()
+            .await
+            .map_err(|_| Refusal::Abandoned)?;
         let run = move || {
             // The room is given back when the work is done, not when the caller gives up.
             let _room = room;
@@ -183,8 +208,18 @@ impl Issuer {
         let ca = self.ca.borrow().clone();
         let serial = Serial::from_random(self.random.bytes16()?);
         let profile = &self.policy.profile;
-        let plan = plan::server(names, public_key_info, key, lifetime, profile, ca, self.clock.now(), serial)?;
+        let circumstances = Circumstances {
+            ca,
+            now: self.clock.now(),
+            serial,
+        };
+        let plan = plan::server(names, public_key_info, key, lifetime, profile, circumstances)?;
         Ok(record::record(sign::sign(plan)?))
+    }
+
+    /// The shortest lifetime that is issued.
+    pub fn minimum_lifetime(&self) -> Lifetime {
+        self.policy.profile.minimum
     }
 
     /// The CA as it stands, to watch for changes.
@@ -198,11 +233,9 @@ fn certify(
     csr: ParsedCsr,
     lifetime: i64,
     policy: &Policy,
-    ca: Arc<CaSnapshot>,
-    now: Timestamp,
-    serial: Serial,
+    circumstances: Circumstances,
 ) -> Result<sign::Signed, Refusal> {
     let csr = csr.check(&grant, policy.strict_csr)?;
-    let plan = plan::workload(grant, &csr, lifetime, &policy.profile, ca, now, serial)?;
+    let plan = plan::workload(grant, &csr, lifetime, &policy.profile, circumstances)?;
     Ok(sign::sign(plan)?)
 }

@@ -58,6 +58,17 @@ pub struct Facts {
     pub key: KeyAlgorithm,
 }
 
+/// Under what, when, and with which number a certificate is planned.
+#[derive(Debug)]
+pub struct Circumstances {
+    /// The CA, as the whole request sees it.
+    pub ca: Arc<CaSnapshot>,
+    /// The time of the request.
+    pub now: Timestamp,
+    /// The certificate's serial number.
+    pub serial: Serial,
+}
+
 /// Why no certificate can be planned.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
@@ -117,20 +128,17 @@ pub fn workload(
     csr: &CheckedCsr,
     requested: i64,
     profile: &Profile,
-    ca: Arc<CaSnapshot>,
-    now: Timestamp,
-    serial: Serial,
+    circumstances: Circumstances,
 ) -> Result<Plan, PlanError> {
     let lifetime = profile.lifetime(requested)?;
+    let subject = Subject::Workload(Box::new(grant));
     plan(
-        Subject::Workload(Box::new(grant)),
+        subject,
         csr.public_key_info(),
         csr.key(),
         lifetime,
         profile,
-        ca,
-        now,
-        serial,
+        circumstances,
     )
 }
 
@@ -141,9 +149,7 @@ pub fn server(
     key: KeyAlgorithm,
     lifetime: Lifetime,
     profile: &Profile,
-    ca: Arc<CaSnapshot>,
-    now: Timestamp,
-    serial: Serial,
+    circumstances: Circumstances,
 ) -> Result<Plan, PlanError> {
     plan(
         Subject::Server(names),
@@ -151,9 +157,7 @@ pub fn server(
         key,
         lifetime,
         profile,
-        ca,
-        now,
-        serial,
+        circumstances,
     )
 }
 
@@ -171,20 +175,15 @@ impl Profile {
     }
 }
 
-#[expect(
-    clippy::too_many_arguments,
-    reason = "one call site per kind of subject; a struct would only rename them"
-)]
 fn plan(
     subject: Subject,
     public_key_info: &[u8],
     key: KeyAlgorithm,
     lifetime: Lifetime,
     profile: &Profile,
-    ca: Arc<CaSnapshot>,
-    now: Timestamp,
-    serial: Serial,
+    circumstances: Circumstances,
 ) -> Result<Plan, PlanError> {
+    let Circumstances { ca, now, serial } = circumstances;
     let above = ca.validity();
     let wanted = now.plus(lifetime.seconds());
     let not_after = wanted.min(above.not_after);
@@ -266,7 +265,7 @@ fn write_extensions(
     write_extension(writer, extension::KEY_USAGE, true, usage);
     // serverAuth, clientAuth: a workload is both; our server is reached as one and never calls.
     let (server, client) = (&[1, 3, 6, 1, 5, 5, 7, 3, 1], &[1, 3, 6, 1, 5, 5, 7, 3, 2]);
-    let purposes = yasna::construct_der_seq(|writer| {
+    let purposes = sequence(|writer| {
         writer
             .next()
             .write_oid(&yasna::models::ObjectIdentifier::from_slice(server));
@@ -281,14 +280,14 @@ fn write_extensions(
     let key_id = yasna::construct_der(|writer| writer.write_bytes(&key_id(public_key_info)));
     write_extension(writer, extension::SUBJECT_KEY_ID, false, &key_id);
     if let Some(id) = ca.signer().key_id() {
-        let authority = yasna::construct_der_seq(|writer| {
+        let authority = sequence(|writer| {
             writer
                 .next()
                 .write_tagged_implicit(Tag::context(0), |writer| writer.write_bytes(id));
         });
         write_extension(writer, extension::AUTHORITY_KEY_ID, false, &authority);
     }
-    let alternative = yasna::construct_der_seq(|writer| match names {
+    let alternative = sequence(|writer| match names {
         Names::Identity(identity) => write_name(writer, 6, identity.to_string().as_bytes()),
         Names::Serving(names) => names.iter().for_each(|name| match name {
             ServingName::Dns(name) => write_name(writer, 2, name.as_bytes()),
@@ -298,6 +297,11 @@ fn write_extensions(
     });
     // Critical, since the subject is empty (RFC 5280, 4.2.1.6).
     write_extension(writer, extension::SUBJECT_ALTERNATIVE_NAME, true, &alternative);
+}
+
+/// A whole SEQUENCE. The library's `construct_der_seq` writes its members alone.
+pub(super) fn sequence(content: impl FnOnce(&mut DERWriterSeq<'_>)) -> Vec<u8> {
+    yasna::construct_der(|writer| writer.write_sequence(content))
 }
 
 fn write_extension(writer: &mut DERWriterSeq<'_>, arc: u64, critical: bool, content: &[u8]) {
@@ -342,12 +346,9 @@ fn write_time(writer: DERWriter<'_>, time: Timestamp) {
     writer.write_der(&der);
 }
 
-/// The leftmost 160 bits of SHA-256 over the key (RFC 7093, 2, method 1): no SHA-1, and what current Go writes.
 pub(super) fn key_id(public_key_info: &[u8]) -> [u8; 20] {
     let bits = crypto::public_key(public_key_info)
         .map(|(_, bits)| bits)
         .unwrap_or_default();
-    let mut id = [0; 20];
-    id.copy_from_slice(&crypto::sha256(&bits)[..20]);
-    id
+    crypto::key_identifier(&bits)
 }

@@ -32,6 +32,14 @@ impl Issued {
         &self.ca
     }
 
+    /// How the caller was proven; for our own serving certificate, that it is ours.
+    pub fn method(&self) -> &'static str {
+        match &self.facts.subject {
+            Subject::Workload(grant) => grant.caller().proof().method.as_str(),
+            Subject::Server(_) => "serving",
+        }
+    }
+
     /// What clients are answered with: the leaf, each intermediate, the whole bundle.
     pub fn answer(&self) -> Vec<String> {
         std::iter::once(pem::certificate(&self.certificate))

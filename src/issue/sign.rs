@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::plan::{Facts, Plan};
+use super::plan::{Facts, Plan, sequence};
 use crate::authority::CaSnapshot;
 use crate::platform::crypto::SigningError;
 
@@ -22,7 +22,7 @@ pub fn sign(plan: Plan) -> Result<Signed, SigningError> {
         ca,
     } = plan;
     let signature = ca.key().sign(&to_be_signed)?;
-    let certificate = yasna::construct_der_seq(|writer| {
+    let certificate = sequence(|writer| {
         writer.next().write_der(&to_be_signed);
         writer.next().write_der(ca.key().signature_algorithm().der());
         writer.next().write_bitvec_bytes(&signature, signature.len() * 8);

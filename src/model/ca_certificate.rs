@@ -4,7 +4,7 @@ use rustls_pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, ParsedExtension, X509Certificate, X509Version};
 
 use super::key_algorithm::{KeyAlgorithm, KeyError};
-use super::{Timestamp, Validity, pem};
+use super::{Timestamp, Validity, name_text, pem};
 
 /// A certificate of an authority: a signer, an intermediate or a root.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +14,7 @@ pub struct CaCertificate {
     subject: Vec<u8>,
     subject_text: String,
     issuer: Vec<u8>,
+    issuer_text: String,
     public_key_info: Vec<u8>,
     key: Result<KeyAlgorithm, KeyError>,
     key_id: Option<Vec<u8>>,
@@ -99,10 +100,11 @@ impl CaCertificate {
             der: CertificateDer::from(der.to_vec()),
             pem: pem::certificate(der),
             subject: certificate.subject().as_raw().to_vec(),
-            subject_text: certificate.subject().to_string(),
+            subject_text: name_text::of(certificate.subject()),
             issuer: certificate.issuer().as_raw().to_vec(),
+            issuer_text: name_text::of(certificate.issuer()),
             public_key_info: certificate.public_key().raw.to_vec(),
-            key: KeyAlgorithm::of(certificate.public_key()),
+            key: KeyAlgorithm::read(certificate.public_key().raw).map(|(algorithm, _)| algorithm),
             key_id,
             authority_key_id,
             validity: Validity {
@@ -143,6 +145,11 @@ impl CaCertificate {
     /// The issuer's DER, byte for byte.
     pub fn issuer(&self) -> &[u8] {
         &self.issuer
+    }
+
+    /// The issuer for people.
+    pub fn issuer_text(&self) -> &str {
+        &self.issuer_text
     }
 
     /// Whether it names itself as its issuer. Its signature is not looked at.

@@ -21,6 +21,10 @@ impl TrustDomain {
             return Err(refuse("it is longer than 255 characters".into()));
         }
         let parsed = spiffe::TrustDomain::new(name).map_err(|error| refuse(error.to_string()))?;
+        // The library makes capitals small; two spellings of one name would be two names to everybody who compares texts.
+        if parsed.as_str() != name {
+            return Err(refuse(format!("write it as {}", parsed.as_str())));
+        }
         Ok(Self(Arc::from(parsed.as_str())))
     }
 
@@ -71,6 +75,10 @@ impl Identity {
     pub fn parse(uri: &str) -> Result<Self, IdentityError> {
         let shape = || IdentityError::Shape(shorten(uri));
         let id = spiffe::SpiffeId::new(uri).map_err(|_| shape())?;
+        // The library makes capitals of scheme and trust domain small: only one spelling is an identity here.
+        if id.to_string() != uri {
+            return Err(shape());
+        }
         let mut parts = id.path().split('/');
         let (Some(""), Some("ns"), Some(namespace), Some("sa"), Some(account), None) = (
             parts.next(),
@@ -182,6 +190,22 @@ mod tests {
             (identity.namespace(), identity.service_account()),
             ("default", "sleep.v2")
         );
+    }
+
+    #[test]
+    fn trust_domains_have_one_spelling() {
+        assert!(TrustDomain::parse("cluster.local").is_ok());
+        for name in [
+            "",
+            "Cluster.local",
+            " cluster.local",
+            "spiffe://cluster.local",
+            "cluster.local/",
+            "a b",
+            "a:1",
+        ] {
+            assert!(TrustDomain::parse(name).is_err(), "{name:?}");
+        }
     }
 
     #[test]

@@ -3,8 +3,9 @@
 
 use std::fmt;
 
-use x509_parser::oid_registry as oid;
-use x509_parser::x509::{AlgorithmIdentifier, SubjectPublicKeyInfo};
+use x509_parser::asn1_rs::Oid;
+
+use super::der;
 
 /// Smallest and largest RSA modulus, in bits.
 pub const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=4096;
@@ -42,50 +43,52 @@ pub enum KeyError {
     Malformed(&'static str),
 }
 
+/// The whole AlgorithmIdentifier of each kind of key (RFC 3279, 2.3.1; RFC 5480, 2.1.1; RFC 8410, 3). One spelling each: Go and webpki refuse
+/// others, such as RSA without NULL, so a certificate with one would be refused by its owner's peers.
+mod identifier {
+    pub const RSA: &[u8] = &[0x30, 13, 6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1, 5, 0];
+    pub const P256: &[u8] = &[
+        0x30, 19, 6, 7, 0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1, 6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7,
+    ];
+    pub const P384: &[u8] = &[
+        0x30, 16, 6, 7, 0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1, 6, 5, 0x2b, 0x81, 4, 0, 34,
+    ];
+    pub const ED25519: &[u8] = &[0x30, 5, 6, 3, 0x2b, 0x65, 0x70];
+}
+
 impl KeyAlgorithm {
-    /// Reads the algorithm of a public key, strictly: parameters exactly as the algorithm's RFC has them (RFC 3279, 5480, 8410), the point
-    /// uncompressed and of the right length.
-    pub fn of(spki: &SubjectPublicKeyInfo<'_>) -> Result<Self, KeyError> {
-        let algorithm = &spki.algorithm;
-        let key = spki.subject_public_key.data.as_ref();
-        if spki.subject_public_key.unused_bits != 0 {
+    /// Reads a DER SubjectPublicKeyInfo, strictly: the algorithm, and the content of the bit string, which holds the key. Whether a curve's
+    /// point lies on it is for the crypto library to say.
+    pub fn read(info: &[u8]) -> Result<(Self, &[u8]), KeyError> {
+        let [algorithm, key] =
+            der::members(der::SEQUENCE, info).ok_or(KeyError::Malformed("a SubjectPublicKeyInfo"))?;
+        let Some([0, key @ ..]) = key.of(der::BIT_STRING) else {
             return Err(KeyError::Malformed("whole bytes"));
+        };
+        let found = match (algorithm.whole, key) {
+            (identifier::RSA, key) => rsa(key)?,
+            (identifier::P256, [4, ..]) if key.len() == 65 => Self::P256,
+            (identifier::P384, [4, ..]) if key.len() == 97 => Self::P384,
+            (identifier::ED25519, _) if key.len() == 32 => Self::Ed25519,
+            _ => return Err(not_listed(algorithm)),
+        };
+        Ok((found, key))
+    }
+
+    /// Reads an RSA key given as its two unsigned numbers, big-endian (RFC 7518, 6.3.1): the same rules as for one in DER.
+    pub fn of_rsa(modulus: &[u8], exponent: &[u8]) -> Result<Self, KeyError> {
+        let (modulus, exponent) = (significant(modulus), significant(exponent));
+        let bits = modulus.len() * 8 - modulus.first().map_or(0, |first| first.leading_zeros() as usize);
+        if !RSA_BITS.contains(&bits) {
+            return Err(KeyError::RsaSize(bits));
         }
-        if algorithm.algorithm == oid::OID_PKCS1_RSAENCRYPTION {
-            if !algorithm
-                .parameters
-                .as_ref()
-                .is_none_or(|any| any.tag().0 == 5 && any.data.is_empty())
-            {
-                return Err(KeyError::Malformed("RSA (parameters must be NULL)"));
-            }
-            return rsa(key);
+        let value = exponent.iter().fold(0_u64, |value, byte| value << 8 | u64::from(*byte));
+        // FIPS 186-5, 5.1 wants 2^16 < e < 2^256; ring takes up to 2^33.
+        if exponent.len() <= 8 && value % 2 == 1 && (65_537..1 << 33).contains(&value) {
+            Ok(Self::Rsa(bits))
+        } else {
+            Err(KeyError::RsaExponent)
         }
-        if algorithm.algorithm == oid::OID_KEY_TYPE_EC_PUBLIC_KEY {
-            let curve = algorithm
-                .parameters
-                .as_ref()
-                .and_then(|any| any.as_oid().ok())
-                .ok_or(KeyError::Malformed("a key on a named curve"))?;
-            let (found, length) = if curve == oid::OID_EC_P256 {
-                (Self::P256, 65)
-            } else if curve == oid::OID_NIST_EC_P384 {
-                (Self::P384, 97)
-            } else {
-                return Err(KeyError::Curve(curve.to_id_string()));
-            };
-            return match key.first() {
-                Some(4) if key.len() == length => Ok(found),
-                _ => Err(KeyError::Malformed("an uncompressed curve point")),
-            };
-        }
-        if algorithm.algorithm == oid::OID_SIG_ED25519 {
-            return match (algorithm.parameters.is_none(), key.len()) {
-                (true, 32) => Ok(Self::Ed25519),
-                _ => Err(KeyError::Malformed("Ed25519 (32 bytes, no parameters)")),
-            };
-        }
-        Err(KeyError::Algorithm(algorithm.algorithm.to_id_string()))
     }
 
     /// Whether signing with such a key, or checking its signature, takes so long (over about 200 µs) that it belongs off the async threads.
@@ -111,29 +114,57 @@ impl fmt::Display for KeyAlgorithm {
 }
 
 fn rsa(key: &[u8]) -> Result<KeyAlgorithm, KeyError> {
-    use x509_parser::asn1_rs::{FromDer, Integer, Sequence};
-    let malformed = || KeyError::Malformed("RSA (a modulus and an exponent)");
-    let (rest, sequence) = Sequence::from_der(key).map_err(|_| malformed())?;
-    let (after_modulus, modulus) = Integer::from_der(sequence.content.as_ref()).map_err(|_| malformed())?;
-    let (after_exponent, exponent) = Integer::from_der(after_modulus).map_err(|_| malformed())?;
-    if !rest.is_empty() || !after_exponent.is_empty() || is_negative(modulus.as_ref()) || is_negative(exponent.as_ref())
-    {
-        return Err(malformed());
-    }
-    let modulus: Vec<u8> = modulus.as_ref().iter().copied().skip_while(|byte| *byte == 0).collect();
-    let bits = modulus.len() * 8 - modulus.first().map_or(0, |byte| byte.leading_zeros() as usize);
-    if !RSA_BITS.contains(&bits) {
-        return Err(KeyError::RsaSize(bits));
-    }
-    // FIPS 186-5, 5.1 wants 2^16 < e < 2^256; ring takes up to 2^33.
-    match exponent.as_u64() {
-        Ok(exponent) if exponent % 2 == 1 && (65_537..1 << 33).contains(&exponent) => Ok(KeyAlgorithm::Rsa(bits)),
-        _ => Err(KeyError::RsaExponent),
+    let malformed = KeyError::Malformed("RSA (a modulus and an exponent)");
+    let numbers = der::members(der::SEQUENCE, key)
+        .and_then(|[modulus, exponent]| Some((unsigned(modulus)?, unsigned(exponent)?)));
+    let (modulus, exponent) = numbers.ok_or(malformed)?;
+    KeyAlgorithm::of_rsa(modulus, exponent)
+}
+
+/// The content of an INTEGER that is not negative and has no byte too many (X.690, 8.3.2).
+fn unsigned(number: der::Element<'_>) -> Option<&[u8]> {
+    match number.of(der::INTEGER)? {
+        content @ ([0..=0x7f] | [0, 0x80..=0xff, ..] | [1..=0x7f, ..]) => Some(content),
+        _ => None,
     }
 }
 
-fn is_negative(integer: &[u8]) -> bool {
-    integer.first().is_some_and(|byte| byte & 0x80 != 0)
+/// An unsigned number without leading zeros.
+fn significant(number: &[u8]) -> &[u8] {
+    let zeros = number.iter().take_while(|byte| **byte == 0).count();
+    &number[zeros..]
+}
+
+/// What to say of a key whose algorithm, or whose length, is not on the list.
+fn not_listed(algorithm: der::Element<'_>) -> KeyError {
+    let parts = algorithm.of(der::SEQUENCE).and_then(der::first);
+    let Some((oid, parameters)) = parts.and_then(|(first, rest)| Some((first.of(der::OID)?, rest))) else {
+        return KeyError::Malformed("a SubjectPublicKeyInfo");
+    };
+    // The object identifiers inside the identifiers above.
+    if oid == &identifier::RSA[4..13] {
+        KeyError::Malformed("RSA (parameters must be NULL)")
+    } else if oid == &identifier::P256[4..11] {
+        match der::only(der::OID, parameters) {
+            None => KeyError::Malformed("a key on a named curve"),
+            Some(curve) if curve == &identifier::P256[13..] || curve == &identifier::P384[13..] => {
+                KeyError::Malformed("an uncompressed curve point")
+            }
+            Some(curve) => KeyError::Curve(dotted(curve)),
+        }
+    } else if oid == &identifier::ED25519[4..] {
+        KeyError::Malformed("Ed25519 (32 bytes, no parameters)")
+    } else {
+        KeyError::Algorithm(dotted(oid))
+    }
+}
+
+/// An object identifier for people. Callers choose it: it stays short.
+fn dotted(oid: &[u8]) -> String {
+    if oid.len() > 32 {
+        return format!("with an identifier of {} bytes", oid.len());
+    }
+    Oid::new(oid.into()).to_id_string()
 }
 
 /// A signature algorithm that we accept.
@@ -154,27 +185,24 @@ pub enum SignatureAlgorithm {
 }
 
 impl SignatureAlgorithm {
-    /// Reads a signature's algorithm; `None` when it is not on the list (SHA-1, MD5, PSS, …) or its parameters are not what its RFC says:
-    /// NULL or nothing for RSA (RFC 4055, 5), nothing for the others (RFC 5758, 3.2; RFC 8410, 3).
-    pub fn of(identifier: &AlgorithmIdentifier<'_>) -> Option<Self> {
-        let null = identifier
-            .parameters
-            .as_ref()
-            .is_none_or(|any| any.tag().0 == 5 && any.data.is_empty());
-        let none = identifier.parameters.is_none();
-        let id = &identifier.algorithm;
-        let listed = [
-            (oid::OID_PKCS1_SHA256WITHRSA, Self::RsaSha256, null),
-            (oid::OID_PKCS1_SHA384WITHRSA, Self::RsaSha384, null),
-            (oid::OID_PKCS1_SHA512WITHRSA, Self::RsaSha512, null),
-            (oid::OID_SIG_ECDSA_WITH_SHA256, Self::EcdsaSha256, none),
-            (oid::OID_SIG_ECDSA_WITH_SHA384, Self::EcdsaSha384, none),
-            (oid::OID_SIG_ED25519, Self::Ed25519, none),
-        ];
-        listed
-            .into_iter()
-            .find(|(oid, _, fits)| id == oid && *fits)
-            .map(|(_, found, _)| found)
+    const ALL: [Self; 6] = [
+        Self::RsaSha256,
+        Self::RsaSha384,
+        Self::RsaSha512,
+        Self::EcdsaSha256,
+        Self::EcdsaSha384,
+        Self::Ed25519,
+    ];
+
+    /// Reads a whole DER AlgorithmIdentifier; `None` when it is not on the list (SHA-1, MD5, PSS, …) or its parameters are not what its RFC
+    /// says: NULL or nothing for RSA (RFC 4055, 5), nothing for the others (RFC 5758, 3.2; RFC 8410, 3).
+    pub fn read(identifier: &[u8]) -> Option<Self> {
+        let fits = |listed: &Self| match listed.der() {
+            whole if whole == identifier => true,
+            [_, _, oid @ .., 5, 0] => der::only(der::SEQUENCE, identifier) == Some(oid),
+            _ => false,
+        };
+        Self::ALL.into_iter().find(fits)
     }
 
     /// What a key signs with when we choose: the hash that matches its strength (RFC 5480, 4).

@@ -4,9 +4,11 @@
 
 mod bundle;
 mod ca_certificate;
+pub mod der;
 mod error;
 mod identity;
 pub mod key_algorithm;
+mod name_text;
 mod names;
 pub mod pem;
 mod request;

@@ -1,5 +1,6 @@
 //! PEM (RFC 7468), read strictly and written in one spelling.
 
+use base64::Engine;
 use rustls_pki_types::pem::{PemObject, SectionKind};
 
 /// One block: what its label says it is, and its bytes.
@@ -49,10 +50,28 @@ pub fn blocks(text: &[u8], most: usize) -> Result<Vec<Block>, PemError> {
     }
 }
 
+/// The bytes of a text that is exactly one block with this label and nothing else; white space may stand around it and between its base64
+/// characters (RFC 7468, 3, lax). Headers as of old encrypted keys, a second block, text around it: `None`.
+pub fn single(label: &str, text: &str) -> Option<Vec<u8>> {
+    let (begin, end) = text.trim_ascii().rsplit_once("-----END ")?;
+    let body = begin
+        .strip_prefix("-----BEGIN ")?
+        .strip_prefix(label)?
+        .strip_prefix("-----")?;
+    if end.strip_prefix(label)? != "-----" {
+        return None;
+    }
+    // The lines that carry the labels carry nothing else.
+    if !body.starts_with(['\r', '\n']) || !body.ends_with(['\r', '\n']) {
+        return None;
+    }
+    let base64: Vec<u8> = body.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
+    base64::engine::general_purpose::STANDARD.decode(base64).ok()
+}
+
 /// One block in the one spelling that we write: 64 characters a line, every line ended by `\n`. The last element of an answer is compared
 /// byte by byte by Istio's agent, so the spelling may never change.
 pub fn encode(label: &str, der: &[u8]) -> String {
-    use base64::Engine;
     const LINE: usize = 48; // bytes, 64 characters
     let engine = base64::engine::general_purpose::STANDARD;
     let mut text = String::with_capacity(der.len() * 4 / 3 + der.len() / LINE + 2 * label.len() + 40);
@@ -87,6 +106,15 @@ mod tests {
             let found = blocks(text.as_bytes(), 1).unwrap();
             prop_assert_eq!(found[0].kind, SectionKind::Certificate);
             prop_assert_eq!(&*found[0].der, &der);
+            prop_assert_eq!(single("CERTIFICATE", &text), Some(der.clone()));
+            prop_assert_eq!(single("CERTIFICATE", &text.replace('\n', "\r\n")), Some(der));
+            prop_assert_eq!(single("CERTIFICATE REQUEST", &text), None);
+        }
+
+        #[test]
+        fn reads_any_text(text in "(-----BEGIN X-----)?[\n A-Za-z0-9+/=-]{0,40}(-----END X-----)?\\PC{0,5}") {
+            let _ = blocks(text.as_bytes(), 2);
+            let _ = single("X", &text);
         }
     }
 

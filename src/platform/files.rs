@@ -96,22 +96,42 @@ pub enum Mode {
 /// Replaces a file whole: a temporary file beside it, synced, renamed over it, and the directory synced. After a crash at any instant the
 /// path holds the old content or the new, never a part.
 pub fn write(path: &Path, content: &[u8], mode: Mode) -> Result<(), FileError> {
+    write_with(path, mode, |file| file.write_all(content))
+}
+
+/// As [`write`], for content that comes piece by piece.
+pub fn write_with(
+    path: &Path,
+    mode: Mode,
+    content: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
+) -> Result<(), FileError> {
     let fail = |error| FileError::at("write", path)(error);
-    let directory = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
+    let directory = directory_of(path);
     let mut temporary = tempfile::Builder::new()
         .prefix(".countersign-")
         .permissions(std::os::unix::fs::PermissionsExt::from_mode(mode as u32))
         .tempfile_in(directory)
         .map_err(fail)?;
-    temporary.write_all(content).map_err(fail)?;
+    content(temporary.as_file_mut()).map_err(fail)?;
     temporary.as_file().sync_all().map_err(fail)?;
     temporary.persist(path).map_err(|error| fail(error.error))?;
-    File::open(directory)
-        .and_then(|directory| directory.sync_all())
-        .map_err(fail)
+    sync_directory(path).map_err(fail)
+}
+
+fn directory_of(path: &Path) -> &Path {
+    path.parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
+}
+
+fn sync_directory(of: &Path) -> std::io::Result<()> {
+    File::open(directory_of(of)).and_then(|directory| directory.sync_all())
+}
+
+/// Gives a file another name in the same directory, durably.
+pub fn rename(from: &Path, to: &Path) -> Result<(), FileError> {
+    std::fs::rename(from, to).map_err(FileError::at("rename", from))?;
+    sync_directory(to).map_err(FileError::at("rename", from))
 }
 
 /// Makes a directory (and its parents) that only its owner may enter, if it is not there.
@@ -121,6 +141,13 @@ pub fn create_private_directory(path: &Path) -> Result<(), FileError> {
         .mode(0o700)
         .create(path)
         .map_err(FileError::at("create", path))
+}
+
+/// Makes a new directory with a name of its own among the host's temporary files. It stays.
+pub fn create_temporary_directory(prefix: &str) -> Result<PathBuf, FileError> {
+    let made = tempfile::Builder::new().prefix(prefix).tempdir();
+    made.map(tempfile::TempDir::keep)
+        .map_err(FileError::at("create", Path::new(prefix)))
 }
 
 /// Removes a file; nothing there is fine.

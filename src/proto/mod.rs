@@ -2,7 +2,13 @@
 
 /// `istio.v1.auth`: Istio's certificate contract.
 pub mod istio {
-    #![allow(missing_docs, clippy::all, clippy::pedantic, reason = "generated")]
+    #![allow(
+        missing_docs,
+        clippy::all,
+        clippy::pedantic,
+        clippy::restriction,
+        reason = "generated"
+    )]
     include!("istio.v1.auth.rs");
 }
 

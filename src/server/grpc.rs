@@ -9,12 +9,14 @@ use tonic::metadata::MetadataMap;
 use tonic::{Response, Status};
 
 use super::status;
-use crate::issue::Issuer;
+use crate::issue::plan::PlanError;
+use crate::issue::{Issuer, Refusal};
 use crate::model::{BearerToken, ClientCertificate, Credentials, Impersonation, Request};
 use crate::platform::Clock;
 use crate::proto::istio::istio_certificate_service_server::IstioCertificateService;
 use crate::proto::istio::{IstioCertificateRequest, IstioCertificateResponse};
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::Metrics;
+use crate::telemetry::metrics::{SignError, Stage};
 
 /// What is known of the other end of a connection.
 #[derive(Debug)]
@@ -49,23 +51,30 @@ impl IstioCertificateService for CertificateService {
         call: tonic::Request<IstioCertificateRequest>,
     ) -> Result<Response<IstioCertificateResponse>, Status> {
         let start = self.clock.instant();
-        self.metrics.requested();
+        self.metrics.csr_count.inc();
         let deadline = call.extensions().get::<Deadline>().map_or(start, |deadline| deadline.0);
         let request = self.request(call);
         let cluster = request.cluster_id.clone();
         match self.issuer.issue(request, deadline).await {
             Ok(issued) => {
-                self.metrics.granted(self.clock.instant() - start);
-                Ok(Response::new(IstioCertificateResponse { cert_chain: issued.answer() }))
+                self.metrics.issued.inc();
+                self.metrics.grants(issued.method()).inc();
+                self.metrics
+                    .stage(Stage::Total)
+                    .observe((self.clock.instant() - start).as_secs_f64());
+                Ok(Response::new(IstioCertificateResponse {
+                    cert_chain: issued.answer(),
+                }))
             }
             Err(refusal) => {
                 let status = status::refused(&refusal);
                 let took = self.clock.instant() - start;
-                self.metrics.refused(refusal.label(), status.code(), took);
+                let code = status::name(status.code());
+                self.count(&refusal, code);
                 tracing::info!(
                     target: "countersign::refused",
                     reason = refusal.label(),
-                    code = ?status.code(),
+                    code,
                     peer = %self.peer.address,
                     cluster,
                     duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
@@ -79,6 +88,20 @@ impl IstioCertificateService for CertificateService {
 }
 
 impl CertificateService {
+    fn count(&self, refusal: &Refusal, code: &'static str) {
+        self.metrics.refused(refusal.label(), code);
+        match refusal {
+            Refusal::Authenticate(_) | Refusal::Authorize(_) => self.metrics.authentication_failures.inc(),
+            Refusal::Csr(_) => self.metrics.sign_failed(SignError::CsrError),
+            Refusal::Plan(PlanError::TooLong { .. } | PlanError::TooShort { .. }) => {
+                self.metrics.sign_failed(SignError::TtlError);
+            }
+            Refusal::Plan(_) | Refusal::Sign(_) | Refusal::Random(_) | Refusal::Abandoned => {
+                self.metrics.sign_failed(SignError::CertGenError);
+            }
+        }
+    }
+
     fn request(&self, call: tonic::Request<IstioCertificateRequest>) -> Request {
         let (headers, _, message) = call.into_parts();
         Request {
@@ -97,7 +120,13 @@ impl CertificateService {
 
 /// `CertSigner` is ignored, as istiod's own CA does; `ImpersonatedIdentity` is the only key that we read.
 fn impersonation(metadata: prost_types::Struct) -> Option<Impersonation> {
-    match metadata.fields.into_iter().find(|(key, _)| key == "ImpersonatedIdentity")?.1.kind {
+    match metadata
+        .fields
+        .into_iter()
+        .find(|(key, _)| key == "ImpersonatedIdentity")?
+        .1
+        .kind
+    {
         Some(Json::StringValue(identity)) => Some(Impersonation::Identity(identity)),
         _ => Some(Impersonation::NotText),
     }
@@ -116,7 +145,12 @@ fn bearer(headers: &MetadataMap) -> Option<BearerToken> {
 fn cluster_id(headers: &MetadataMap) -> Option<String> {
     let mut values = headers.get_all("clusterid").iter();
     match (values.next(), values.next()) {
-        (Some(one), None) => one.to_str().ok().map(str::trim).filter(|id| !id.is_empty()).map(str::to_owned),
+        (Some(one), None) => one
+            .to_str()
+            .ok()
+            .map(str::trim)
+            .filter(|id| !id.is_empty())
+            .map(str::to_owned),
         _ => None,
     }
 }

@@ -7,55 +7,97 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use super::Parts;
+use crate::authority::CaSnapshot;
+use crate::model::{Lifetime, Timestamp};
 use crate::platform::crypto;
 use crate::platform::shutdown::Shutdown;
+use crate::telemetry::Condition;
 
 /// How old an answer may be.
 const EVERY: Duration = Duration::from_secs(5);
 
 const SERVICE: &str = "istio.v1.auth.IstioCertificateService";
 
-/// Checks until asked to stop, then says that we no longer serve.
-pub async fn keep_checking(reporter: HealthReporter, parts: Parts, mut shutdown: Shutdown) {
-    let mut ca = parts.issuer.ca();
-    loop {
-        tokio::select! {
-            () = shutdown.asked() => break,
-            () = tokio::time::sleep(EVERY) => {}
-            changed = ca.changed() => if changed.is_err() { break },
+/// Checks, and tells everyone who asks.
+pub struct Health {
+    reporter: HealthReporter,
+    parts: Parts,
+    signing: Condition,
+}
+
+impl Health {
+    /// Nothing is healthy before the first check.
+    pub fn new(reporter: HealthReporter, parts: Parts) -> Self {
+        let signing = parts
+            .readiness
+            .await_condition("signing", "no test signature was made yet");
+        Self {
+            reporter,
+            parts,
+            signing,
         }
-        check(&reporter, &parts).await;
     }
-    report(&reporter, ServingStatus::NotServing).await;
-}
 
-/// Signs and verifies once, and tells everyone who asks.
-pub async fn check(reporter: &HealthReporter, parts: &Parts) {
-    let ca = parts.issuer.ca().borrow().clone();
-    let now = parts.clock.now();
-    let minimum = parts.issuer.minimum_lifetime();
-    let work = tokio::task::spawn_blocking(move || {
-        let validity = ca.validity();
-        if !validity.contains(now) || validity.not_after.since(now) < minimum.seconds() {
-            return Err(format!(
-                "the CA's certificates are valid from {} to {}: renew the signing certificate",
-                validity.not_before, validity.not_after
-            ));
+    /// Checks until asked to stop, then says that we no longer serve.
+    pub async fn keep_checking(self, mut shutdown: Shutdown) {
+        let mut ca = self.parts.issuer.ca();
+        loop {
+            tokio::select! {
+                () = shutdown.asked() => break,
+                () = tokio::time::sleep(EVERY) => {}
+                changed = ca.changed() => if changed.is_err() { break },
+            }
+            self.check().await;
         }
-        let message = now.unix().to_be_bytes();
-        let signature = ca.key().sign(&message).map_err(|_| "the key does not sign".to_owned())?;
-        let (algorithm, key) = crypto::public_key(ca.signer().public_key_info()).map_err(|error| error.to_string())?;
-        let valid = crypto::verify(algorithm, &key, ca.key().signature_algorithm(), &message, &signature);
-        if valid { Ok(()) } else { Err("the key's signature does not verify with the signing certificate".to_owned()) }
-    });
-    let result = work.await.unwrap_or_else(|_| Err("the check itself failed".to_owned()));
-    parts.readiness.set("signing", result.clone());
-    let ready = result.is_ok() && parts.readiness.is_ready();
-    report(reporter, if ready { ServingStatus::Serving } else { ServingStatus::NotServing }).await;
+        self.report(ServingStatus::NotServing).await;
+    }
+
+    /// Signs and verifies once.
+    pub async fn check(&self) {
+        let ca = self.parts.issuer.ca().borrow().clone();
+        let now = self.parts.clock.now();
+        let minimum = self.parts.issuer.minimum_lifetime();
+        let check = tokio::task::spawn_blocking(move || test_signature(&ca, now, minimum));
+        match check
+            .await
+            .unwrap_or_else(|_| Err("the check itself failed".to_owned()))
+        {
+            Ok(()) => self.signing.met(),
+            Err(why) => self.signing.failed(why),
+        }
+        let ready = self.parts.readiness.report().is_ready();
+        self.report(if ready {
+            ServingStatus::Serving
+        } else {
+            ServingStatus::NotServing
+        })
+        .await;
+    }
+
+    async fn report(&self, status: ServingStatus) {
+        // The empty name stands for the whole server (the gRPC health protocol).
+        self.reporter.set_service_status("", status).await;
+        self.reporter.set_service_status(SERVICE, status).await;
+    }
 }
 
-async fn report(reporter: &HealthReporter, status: ServingStatus) {
-    // The empty name stands for the whole server (the gRPC health protocol).
-    reporter.set_service_status("", status).await;
-    reporter.set_service_status(SERVICE, status).await;
+fn test_signature(ca: &CaSnapshot, now: Timestamp, minimum: Lifetime) -> Result<(), String> {
+    let validity = ca.validity();
+    if !validity.contains(now) || validity.not_after.since(now) < minimum.seconds() {
+        return Err(format!(
+            "the CA's certificates are valid from {} to {}: renew the signing certificate",
+            validity.not_before, validity.not_after
+        ));
+    }
+    let message = now.unix().to_be_bytes();
+    let signature = ca
+        .key()
+        .sign(&message)
+        .map_err(|_| "the key does not sign".to_owned())?;
+    let (algorithm, key) = crypto::public_key(ca.signer().public_key_info()).map_err(|error| error.to_string())?;
+    if crypto::verify(algorithm, &key, ca.key().signature_algorithm(), &message, &signature) {
+        Ok(())
+    } else {
+        Err("the key's signature does not verify with the signing certificate".to_owned())
+    }
 }

@@ -9,6 +9,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 use super::Parts;
+use crate::telemetry::metrics::CONTENT_TYPE;
 
 /// Serves until asked to stop.
 pub async fn serve(listener: TcpListener, parts: Parts, stop: oneshot::Receiver<()>) -> std::io::Result<()> {
@@ -25,17 +26,15 @@ pub async fn serve(listener: TcpListener, parts: Parts, stop: oneshot::Receiver<
 }
 
 async fn metrics(State(parts): State<Parts>) -> impl IntoResponse {
-    let now = parts.clock.now();
-    match parts.metrics.render(now) {
-        Ok(text) => (StatusCode::OK, [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text),
-        Err(error) => {
-            let plain = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
-            (StatusCode::INTERNAL_SERVER_ERROR, plain, error.to_string())
-        }
-    }
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], parts.metrics.render())
 }
 
 async fn ready(State(parts): State<Parts>) -> impl IntoResponse {
-    let code = if parts.readiness.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (code, parts.readiness.report())
+    let report = parts.readiness.report();
+    let code = if report.is_ready() {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    (code, report.to_string())
 }

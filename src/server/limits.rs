@@ -3,7 +3,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::HeaderMap;
 use tokio::sync::Semaphore;
@@ -12,7 +12,7 @@ use tonic::body::Body;
 
 use super::grpc::Deadline;
 use crate::platform::Clock;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::Metrics;
 
 /// The bounds.
 pub struct CallLimits {
@@ -27,7 +27,12 @@ pub struct CallLimits {
 impl CallLimits {
     /// At most `in_flight` calls at once, each answered within `longest`.
     pub fn new(in_flight: usize, longest: Duration, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
-        Self { room: Semaphore::new(in_flight), longest, clock, metrics }
+        Self {
+            room: Semaphore::new(in_flight),
+            longest,
+            clock,
+            metrics,
+        }
     }
 
     /// Runs a call inside the bounds. The whole call counts, from its first header to its answer: a caller that sends its body slowly
@@ -41,25 +46,23 @@ impl CallLimits {
         F: Future<Output = Result<http::Response<Body>, Infallible>>,
     {
         let Ok(_room) = self.room.try_acquire() else {
-            self.metrics.refused("calls_in_flight", tonic::Code::ResourceExhausted, Duration::ZERO);
+            self.metrics.refused("calls_in_flight", "RESOURCE_EXHAUSTED");
             return Ok(Status::resource_exhausted("too many calls in flight, try again").into_http());
         };
+        let _in_flight = self.metrics.calls_in_flight.enter();
         let longest = caller_timeout(request.headers()).map_or(self.longest, |wanted| wanted.min(self.longest));
         let mut request = request;
-        request.extensions_mut().insert(Deadline(self.clock.instant() + longest));
+        request
+            .extensions_mut()
+            .insert(Deadline(self.clock.instant() + longest));
         match tokio::time::timeout(longest, call(request)).await {
             Ok(answer) => answer,
             Err(_) => {
-                self.metrics.refused("deadline", tonic::Code::Unavailable, longest);
+                self.metrics.refused("deadline", "UNAVAILABLE");
                 tracing::warn!(target: "countersign::refused", reason = "deadline", after = ?longest, "a call took too long and was given up");
                 Ok(Status::unavailable("the CA could not answer in time, try again").into_http())
             }
         }
-    }
-
-    /// Now.
-    pub fn instant(&self) -> Instant {
-        self.clock.instant()
     }
 }
 

@@ -16,7 +16,7 @@ use super::grpc::Peer;
 use super::router::Router;
 use super::tls::TlsSettings;
 use crate::platform::shutdown::Shutdown;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::Metrics;
 
 /// Bounds on connections.
 #[derive(Clone, Copy, Debug)]
@@ -54,7 +54,13 @@ pub enum Transport {
 impl Connections {
     /// Connections under these bounds.
     pub fn new(limits: ConnectionLimits, router: Router, tls: TlsSettings, metrics: Arc<Metrics>) -> Self {
-        Self { limits, room: Arc::new(Semaphore::new(limits.connections)), router, tls, metrics }
+        Self {
+            limits,
+            room: Arc::new(Semaphore::new(limits.connections)),
+            router,
+            tls,
+            metrics,
+        }
     }
 
     /// Accepts until asked to stop, then lets every connection finish its calls, for as long as the limit says.
@@ -69,10 +75,13 @@ impl Connections {
             match accepted {
                 Ok((stream, address)) => match self.room.clone().try_acquire_owned() {
                     Ok(room) => {
-                        open.spawn(self.clone().connection(stream, address, transport, room, shutdown.clone()));
+                        open.spawn(
+                            self.clone()
+                                .connection(stream, address, transport, room, shutdown.clone()),
+                        );
                     }
                     Err(_) => {
-                        self.metrics.connection_refused("connections");
+                        self.metrics.connections_refused.inc();
                         tracing::warn!(%address, limit = self.limits.connections, "connection closed: too many are open");
                     }
                 },
@@ -100,21 +109,32 @@ impl Connections {
         shutdown: Shutdown,
     ) {
         let _room = room;
-        let _open = self.metrics.connection();
+        let _open = self.metrics.connections.enter();
         // Small answers must not wait for acknowledgements of the one before.
         if stream.set_nodelay(true).is_err() {
             return;
         }
         match transport {
             Transport::Plaintext => {
-                self.http2(stream, Peer { address, certificate: None }, shutdown).await;
+                self.http2(
+                    stream,
+                    Peer {
+                        address,
+                        certificate: None,
+                    },
+                    shutdown,
+                )
+                .await;
             }
             Transport::Tls => {
                 let handshake = self.handshake(stream, address);
-                if let Ok(Some((stream, peer))) = tokio::time::timeout(self.limits.handshake, handshake).await.inspect_err(|_| {
-                    self.metrics.connection_refused("handshake_timeout");
-                    tracing::debug!(%address, "the TLS handshake took too long");
-                }) {
+                if let Ok(Some((stream, peer))) = tokio::time::timeout(self.limits.handshake, handshake)
+                    .await
+                    .inspect_err(|_| {
+                        self.metrics.handshake_failed("timeout");
+                        tracing::debug!(%address, "the TLS handshake took too long");
+                    })
+                {
                     self.http2(stream, peer, shutdown).await;
                 }
             }
@@ -127,12 +147,18 @@ impl Connections {
         address: SocketAddr,
     ) -> Option<(tokio_rustls::server::TlsStream<TcpStream>, Peer)> {
         let failed = |error: &dyn std::fmt::Display| {
-            self.metrics.connection_refused("handshake");
+            self.metrics.handshake_failed("tls");
             tracing::debug!(%address, %error, "the TLS handshake failed");
         };
         let (config, possession) = self.tls.for_connection().inspect_err(|error| failed(error)).ok()?;
-        let stream = TlsAcceptor::from(config).accept(stream).await.inspect_err(|error| failed(error)).ok()?;
-        let certificate = possession.certificate(stream.get_ref().1.peer_certificates()).map(Arc::new);
+        let stream = TlsAcceptor::from(config)
+            .accept(stream)
+            .await
+            .inspect_err(|error| failed(error))
+            .ok()?;
+        let certificate = possession
+            .certificate(stream.get_ref().1.peer_certificates())
+            .map(Arc::new);
         Some((stream, Peer { address, certificate }))
     }
 

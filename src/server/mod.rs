@@ -26,14 +26,13 @@ use self::limits::CallLimits;
 pub use self::listener::ConnectionLimits;
 use self::listener::{Connections, Transport};
 use self::router::Router;
-pub use self::serving_certificate::{ServingError, Source as ServingSource};
 use self::serving_certificate::ServingCertificate;
+pub use self::serving_certificate::{ServingError, Source as ServingSource};
 use self::tls::TlsSettings;
 use crate::issue::Issuer;
 use crate::platform::Clock;
 use crate::platform::shutdown::Shutdown;
-use crate::telemetry::metrics::Metrics;
-use crate::telemetry::readiness::Readiness;
+use crate::telemetry::{Metrics, Readiness};
 
 /// Where and how to serve.
 #[derive(Clone, Debug)]
@@ -68,7 +67,7 @@ pub struct Parts {
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// Whether we can answer.
-    pub readiness: Arc<Readiness>,
+    pub readiness: Readiness,
 }
 
 /// Why the doors do not open, or closed.
@@ -117,16 +116,31 @@ impl Bound {
         if let Some(address) = config.plaintext {
             listeners.push((listen(address)?, Transport::Plaintext));
         }
-        let monitoring = tokio::net::TcpListener::from_std(listen(config.monitoring)?)
-            .map_err(|source| ServerError::Listen { address: config.monitoring, source })?;
+        let monitoring =
+            tokio::net::TcpListener::from_std(listen(config.monitoring)?).map_err(|source| ServerError::Listen {
+                address: config.monitoring,
+                source,
+            })?;
         let serving = ServingCertificate::new(config.serving.clone(), parts.issuer.clone(), parts.clock.clone())?;
-        parts.metrics.serving_expires(serving.not_after());
+        parts.metrics.certificates.set_serving(serving.leaf());
         let (reporter, health) = tonic_health::server::health_reporter();
-        let limits =
-            CallLimits::new(config.calls_in_flight, config.call, parts.clock.clone(), parts.metrics.clone());
+        let limits = CallLimits::new(
+            config.calls_in_flight,
+            config.call,
+            parts.clock.clone(),
+            parts.metrics.clone(),
+        );
         let (issuer, clock, metrics) = (parts.issuer.clone(), parts.clock.clone(), parts.metrics.clone());
         let router = Router::new(issuer, clock, metrics, limits, config.message_bytes, health)?;
-        Ok(Self { listeners, monitoring, serving, router, reporter, config, parts })
+        Ok(Self {
+            listeners,
+            monitoring,
+            serving,
+            router,
+            reporter,
+            config,
+            parts,
+        })
     }
 
     /// Where TLS is served.
@@ -145,19 +159,33 @@ impl Bound {
     }
 
     fn local(&self, wanted: Transport) -> Option<SocketAddr> {
-        self.listeners.iter().find(|(_, transport)| *transport == wanted)?.0.local_addr().ok()
+        self.listeners
+            .iter()
+            .find(|(_, transport)| *transport == wanted)?
+            .0
+            .local_addr()
+            .ok()
     }
 
     /// Serves until asked to stop, then drains. The end of any part before that is an error.
     pub async fn serve(self, shutdown: Shutdown) -> Result<(), ServerError> {
-        let Self { listeners, monitoring, serving, router, reporter, config, parts } = self;
+        let Self {
+            listeners,
+            monitoring,
+            serving,
+            router,
+            reporter,
+            config,
+            parts,
+        } = self;
         let tls = TlsSettings::new(serving.watch());
         let connections = Arc::new(Connections::new(config.connections, router, tls, parts.metrics.clone()));
         // Health before the first call: nobody is told "ready" before a test signature verified.
-        health::check(&reporter, &parts).await;
-        tokio::spawn(health::keep_checking(reporter, parts.clone(), shutdown.clone()));
+        let health = health::Health::new(reporter, parts.clone());
+        health.check().await;
+        tokio::spawn(health.keep_checking(shutdown.clone()));
         let metrics = parts.metrics.clone();
-        tokio::spawn(serving.keep_fresh(shutdown.clone(), move |not_after| metrics.serving_expires(not_after)));
+        tokio::spawn(serving.keep_fresh(shutdown.clone(), move |leaf| metrics.certificates.set_serving(leaf)));
         let (http_stop, http_asked) = oneshot::channel();
         let mut http = tokio::spawn(http_door::serve(monitoring, parts.clone(), http_asked));
         let mut workers = tokio::task::JoinSet::new();
@@ -166,11 +194,11 @@ impl Bound {
             workers.spawn(ended);
         }
         drop(listeners);
-        let draining = parts.readiness.clone();
         let mut asked = shutdown.clone();
         let result = tokio::select! {
+            biased;
             () = asked.asked() => {
-                draining.stopping();
+                parts.readiness.await_condition("running", "the process was asked to stop");
                 while workers.join_next().await.is_some() {}
                 Ok(())
             }
@@ -191,7 +219,11 @@ impl Bound {
 /// A listening socket with a queue long enough for a storm of new connections.
 fn listen(address: SocketAddr) -> Result<TcpListener, ServerError> {
     let open = || {
-        let socket = if address.is_ipv4() { tokio::net::TcpSocket::new_v4() } else { tokio::net::TcpSocket::new_v6() }?;
+        let socket = if address.is_ipv4() {
+            tokio::net::TcpSocket::new_v4()
+        } else {
+            tokio::net::TcpSocket::new_v6()
+        }?;
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
         socket.listen(4096)?.into_std()

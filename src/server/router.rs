@@ -20,7 +20,7 @@ use crate::issue::Issuer;
 use crate::platform::Clock;
 use crate::proto;
 use crate::proto::istio::istio_certificate_service_server::IstioCertificateServiceServer;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::Metrics;
 
 type SideService = BoxCloneSyncService<Request<Incoming>, Response<Body>, Infallible>;
 
@@ -69,7 +69,14 @@ impl Router {
             side_service(reflection().build_v1()?),
             side_service(reflection().build_v1alpha()?),
         ];
-        Ok(Self(Arc::new(Shared { issuer, clock, metrics, limits, message_bytes, side })))
+        Ok(Self(Arc::new(Shared {
+            issuer,
+            clock,
+            metrics,
+            limits,
+            message_bytes,
+            side,
+        })))
     }
 
     /// The services for the peer of one connection.
@@ -81,8 +88,7 @@ impl Router {
             clock: shared.clock.clone(),
             metrics: shared.metrics.clone(),
         };
-        let certificates =
-            IstioCertificateServiceServer::new(service).max_decoding_message_size(shared.message_bytes);
+        let certificates = IstioCertificateServiceServer::new(service).max_decoding_message_size(shared.message_bytes);
         PeerRouter { shared, certificates }
     }
 }

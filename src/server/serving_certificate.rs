@@ -10,7 +10,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::P
 use tokio::sync::watch;
 
 use crate::issue::{Issuer, Refusal};
-use crate::model::{CaCertificate, CertificateError, KeyAlgorithm, Lifetime, ServingName, Timestamp, Validity};
+use crate::model::{CaCertificate, CertificateError, KeyAlgorithm, Lifetime, ServingName, Validity};
 use crate::platform::shutdown::Shutdown;
 use crate::platform::{Clock, crypto, files};
 
@@ -70,7 +70,7 @@ pub struct ServingCertificate {
     issuer: Arc<Issuer>,
     clock: Arc<dyn Clock>,
     current: watch::Sender<Arc<CertifiedKey>>,
-    validity: Validity,
+    leaf: CaCertificate,
     generation: u64,
     /// What the files held when they were last taken.
     content: Option<(Vec<u8>, [u8; 32])>,
@@ -78,7 +78,7 @@ pub struct ServingCertificate {
 
 struct Fresh {
     key: CertifiedKey,
-    validity: Validity,
+    leaf: CaCertificate,
     content: Option<(Vec<u8>, [u8; 32])>,
 }
 
@@ -88,7 +88,15 @@ impl ServingCertificate {
         let fresh = obtain(&source, &issuer)?;
         let generation = issuer.ca().borrow().generation();
         let (current, _) = watch::channel(Arc::new(fresh.key));
-        Ok(Self { source, issuer, clock, current, validity: fresh.validity, generation, content: fresh.content })
+        Ok(Self {
+            source,
+            issuer,
+            clock,
+            current,
+            leaf: fresh.leaf,
+            generation,
+            content: fresh.content,
+        })
     }
 
     /// The channel that handshakes read.
@@ -96,13 +104,13 @@ impl ServingCertificate {
         self.current.subscribe()
     }
 
-    /// When the one in use ends.
-    pub fn not_after(&self) -> Timestamp {
-        self.validity.not_after
+    /// The one in use.
+    pub fn leaf(&self) -> &CaCertificate {
+        &self.leaf
     }
 
-    /// Renews until asked to stop. `renewed` hears of every new end.
-    pub async fn keep_fresh(mut self, mut shutdown: Shutdown, renewed: impl Fn(Timestamp)) {
+    /// Renews until asked to stop. `renewed` hears of every new one.
+    pub async fn keep_fresh(mut self, mut shutdown: Shutdown, renewed: impl Fn(&CaCertificate)) {
         let mut ca = self.issuer.ca();
         loop {
             tokio::select! {
@@ -111,10 +119,10 @@ impl ServingCertificate {
                 changed = ca.changed() => if changed.is_err() { return },
             }
             match self.refresh() {
-                Ok(true) => renewed(self.validity.not_after),
+                Ok(true) => renewed(&self.leaf),
                 Ok(false) => {}
                 Err(error) => {
-                    tracing::error!(%error, not_after = %self.validity.not_after, "the serving certificate could not be renewed: the one in use stays");
+                    tracing::error!(%error, not_after = %self.leaf.validity().not_after, "the serving certificate could not be renewed: the one in use stays");
                 }
             }
         }
@@ -125,7 +133,7 @@ impl ServingCertificate {
         let due = match &self.source {
             Source::Files { .. } => true,
             Source::Issued { .. } => {
-                let Validity { not_before, not_after } = self.validity;
+                let Validity { not_before, not_after } = self.leaf.validity();
                 let half = not_before.plus(not_after.since(not_before) / 2);
                 self.clock.now() >= half || self.issuer.ca().borrow().generation() != self.generation
             }
@@ -139,7 +147,7 @@ impl ServingCertificate {
         if fresh.content.is_some() && fresh.content == self.content {
             return Ok(false);
         }
-        (self.validity, self.content) = (fresh.validity, fresh.content);
+        (self.leaf, self.content) = (fresh.leaf, fresh.content);
         self.current.send_replace(Arc::new(fresh.key));
         Ok(true)
     }
@@ -155,14 +163,28 @@ fn obtain(source: &Source, issuer: &Issuer) -> Result<Fresh, ServingError> {
 fn issue(names: &[ServingName], lifetime: Lifetime, issuer: &Issuer) -> Result<Fresh, ServingError> {
     use rcgen::PublicKeyData;
     let key = rcgen::KeyPair::generate().map_err(|error| ServingError::Key(error.to_string()))?;
-    let issued = issuer.serving(names.to_vec(), &key.subject_public_key_info(), KeyAlgorithm::P256, lifetime)?;
-    let leaf = CertificateDer::from(issued.certificate().to_vec());
+    let issued = issuer.serving(
+        names.to_vec(),
+        &key.subject_public_key_info(),
+        KeyAlgorithm::P256,
+        lifetime,
+    )?;
+    let leaf = CaCertificate::parse(issued.certificate())?;
     // The chain below the root: what clients need to find their way to the root that they hold.
     let is_root = |der: &CertificateDer<'_>| issued.ca().bundle().roots().iter().any(|root| root.der() == der);
-    let above = issued.ca().chain().iter().map(|member| member.der().clone()).filter(|der| !is_root(der));
-    let chain: Vec<_> = std::iter::once(leaf).chain(above).collect();
+    let above = issued
+        .ca()
+        .chain()
+        .iter()
+        .map(|member| member.der().clone())
+        .filter(|der| !is_root(der));
+    let chain: Vec<_> = std::iter::once(leaf.der().clone()).chain(above).collect();
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    Ok(Fresh { key: certified(chain, key)?, validity: issued.facts().validity, content: None })
+    Ok(Fresh {
+        key: certified(chain, key)?,
+        leaf,
+        content: None,
+    })
 }
 
 fn read(certificate: &std::path::Path, key: &std::path::Path) -> Result<Fresh, ServingError> {
@@ -175,12 +197,20 @@ fn read(certificate: &std::path::Path, key: &std::path::Path) -> Result<Fresh, S
     let chain = CertificateDer::pem_slice_iter(&chain_text)
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| content(certificate)(error.to_string()))?;
-    let leaf = chain.first().ok_or_else(|| content(certificate)("it holds no certificate".into()))?;
-    let validity = CaCertificate::parse(leaf)?.validity();
+    let leaf = chain
+        .first()
+        .ok_or_else(|| content(certificate)("it holds no certificate".into()))?;
+    let leaf = CaCertificate::parse(leaf)?;
     let private = PrivateKeyDer::from_pem_slice(&key_text).map_err(|error| content(key)(error.to_string()))?;
     let certified = certified(chain, private)?;
-    certified.keys_match().map_err(|_| content(key)("the key does not belong to the certificate".into()))?;
-    Ok(Fresh { key: certified, validity, content: Some((chain_text.to_vec(), crypto::sha256(&key_text))) })
+    certified
+        .keys_match()
+        .map_err(|_| content(key)("the key does not belong to the certificate".into()))?;
+    Ok(Fresh {
+        key: certified,
+        leaf,
+        content: Some((chain_text.to_vec(), crypto::sha256(&key_text))),
+    })
 }
 
 fn certified(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<CertifiedKey, ServingError> {

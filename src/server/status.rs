@@ -20,6 +20,19 @@ pub fn code(kind: Kind) -> Code {
     }
 }
 
+/// The code's name as the gRPC specification spells it, for metrics and logs.
+pub fn name(code: Code) -> &'static str {
+    match code {
+        Code::Unauthenticated => "UNAUTHENTICATED",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::Internal => "INTERNAL",
+        _ => "OTHER",
+    }
+}
+
 /// What a refused caller is told.
 pub fn refused(refusal: &Refusal) -> Status {
     Status::new(code(refusal.kind()), refusal.public())
@@ -31,7 +44,12 @@ mod tests {
 
     #[test]
     fn only_what_may_succeed_later_is_retried_by_istio() {
-        let retried = [Code::ResourceExhausted, Code::Aborted, Code::Internal, Code::Unavailable];
+        let retried = [
+            Code::ResourceExhausted,
+            Code::Aborted,
+            Code::Internal,
+            Code::Unavailable,
+        ];
         for (kind, retry) in [
             (Kind::Unauthenticated, false),
             (Kind::Denied, false),

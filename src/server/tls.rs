@@ -28,12 +28,18 @@ pub struct TlsSettings {
 impl TlsSettings {
     /// Serves with whatever certificate the channel holds at the time of a handshake.
     pub fn new(certificate: watch::Receiver<Arc<CertifiedKey>>) -> Self {
-        Self { provider: crypto::tls_provider(), certificate: Arc::new(Resolver(certificate)) }
+        Self {
+            provider: crypto::tls_provider(),
+            certificate: Arc::new(Resolver(certificate)),
+        }
     }
 
     /// A configuration for one connection, with a verifier that remembers what this peer proved.
     pub fn for_connection(&self) -> Result<(Arc<ServerConfig>, Arc<Possession>), rustls::Error> {
-        let possession = Arc::new(Possession { provider: self.provider.clone(), proven: AtomicBool::new(false) });
+        let possession = Arc::new(Possession {
+            provider: self.provider.clone(),
+            proven: AtomicBool::new(false),
+        });
         let mut config = ServerConfig::builder_with_provider(self.provider.clone())
             .with_safe_default_protocol_versions()?
             .with_client_cert_verifier(possession.clone())
@@ -71,7 +77,10 @@ impl Possession {
         if !self.proven.load(Ordering::Acquire) || intermediates.len() >= MAX_CLIENT_CHAIN {
             return None;
         }
-        Some(ClientCertificate { leaf: leaf.clone(), intermediates: intermediates.to_vec() })
+        Some(ClientCertificate {
+            leaf: leaf.clone(),
+            intermediates: intermediates.to_vec(),
+        })
     }
 
     fn note(&self, proof: Result<HandshakeSignatureValid, rustls::Error>) -> HandshakeSignatureValid {

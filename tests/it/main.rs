@@ -1,3 +1,18 @@
 //! Everything that is quick and needs nothing but Rust: the house rules, and the whole CA in this process over real sockets.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "tests: the options that allow these in tests do not reach helper functions"
+)]
 
+mod ask;
+mod authority;
+mod bench;
+mod client_certificate;
 mod generated;
+mod house;
+mod offline;
+mod review;
+mod settings;
+mod support;

@@ -63,6 +63,20 @@ impl Caller {
         Self { identity, proof }
     }
 
+    /// A caller without an authenticator, for tests of what comes after.
+    #[cfg(test)]
+    pub(crate) fn of_test(identity: Identity) -> Self {
+        let proof = Proof {
+            method: Method::OfflineJwt,
+            cluster: None,
+            pod: None,
+            node: None,
+            credential_id: None,
+            expires: None,
+        };
+        Self::new(identity, proof)
+    }
+
     /// The proven identity.
     pub fn identity(&self) -> &Identity {
         &self.identity

@@ -21,7 +21,7 @@ use crate::authority::CaSnapshot;
 use crate::model::{Kind, Request, Timestamp, TrustDomain};
 
 /// What one authenticator says of one token or certificate.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It proves this caller.
     Accepted(Box<Caller>),
@@ -50,7 +50,10 @@ impl Reason {
 
     /// A reason.
     pub fn new(label: &'static str, detail: impl Into<String>) -> Self {
-        Self { label, detail: detail.into() }
+        Self {
+            label,
+            detail: detail.into(),
+        }
     }
 }
 
@@ -98,7 +101,11 @@ impl Authenticators {
         if offline.is_none() && review.is_none() {
             return Err(NoAuthenticator);
         }
-        Ok(Self { offline, review, client_certificates })
+        Ok(Self {
+            offline,
+            review,
+            client_certificates,
+        })
     }
 
     /// Recognises the caller, or keeps every reason why not.
@@ -125,9 +132,10 @@ impl Authenticators {
                 }
                 Ok(*caller)
             }
-            Some(Verdict::Rejected(reason)) if reason.label != Reason::TOKEN_EXPIRED => {
-                Err(AuthenticateError { kind: Kind::Unauthenticated, reasons: vec![reason] })
-            }
+            Some(Verdict::Rejected(reason)) if reason.label != Reason::TOKEN_EXPIRED => Err(AuthenticateError {
+                kind: Kind::Unauthenticated,
+                reasons: vec![reason],
+            }),
             undecided => Self::by_certificate(undecided, certificate()),
         }
     }
@@ -154,12 +162,22 @@ impl Authenticators {
         match token {
             // A token that nobody knows is a wrong token, and that is final.
             Some(Verdict::NotMine | Verdict::Accepted(_)) => {
-                let reason = Reason::new("token_unknown", "no authenticator knows this kind of token or its issuer");
-                return Err(AuthenticateError { kind, reasons: vec![reason] });
+                let reason = Reason::new(
+                    "token_unknown",
+                    "no authenticator knows this kind of token or its issuer",
+                );
+                return Err(AuthenticateError {
+                    kind,
+                    reasons: vec![reason],
+                });
             }
             Some(Verdict::Undecided(reason)) => {
                 let overloaded = reason.label == Reason::REVIEWS_OVERLOADED;
-                kind = if overloaded { Kind::Overloaded } else { Kind::Unavailable };
+                kind = if overloaded {
+                    Kind::Overloaded
+                } else {
+                    Kind::Unavailable
+                };
                 reasons.push(reason);
             }
             Some(Verdict::Rejected(reason)) => reasons.push(reason),
@@ -171,7 +189,10 @@ impl Authenticators {
             Some(Verdict::NotMine) | None => {}
         }
         if reasons.is_empty() {
-            reasons.push(Reason::new("no_credentials", "neither a token nor a client certificate that may renew itself"));
+            reasons.push(Reason::new(
+                "no_credentials",
+                "neither a token nor a client certificate that may renew itself",
+            ));
         }
         Err(AuthenticateError { kind, reasons })
     }

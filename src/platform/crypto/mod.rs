@@ -3,6 +3,7 @@
 
 mod jwt;
 mod signing_key;
+mod token_key;
 mod verify;
 
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use rustls::crypto::{CryptoProvider, ring as ring_provider};
 
 pub use jwt::install_jwt_provider;
 pub use signing_key::{KeyFormat, PrivateKeyError, SigningError, SigningKey};
+pub use token_key::{TokenKey, TokenKeyError};
 pub use verify::{public_key, verify};
 
 /// SHA-256.
@@ -18,6 +20,14 @@ pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     let mut hash = [0; 32];
     hash.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref());
     hash
+}
+
+/// The key identifier of a public key, given the bits of its SubjectPublicKeyInfo: the leftmost 160 bits of their SHA-256 (RFC 7093, 2,
+/// method 1). No SHA-1, and what current Go writes, so that Istio's certificates and ours agree.
+pub fn key_identifier(public_key: &[u8]) -> [u8; 20] {
+    let mut id = [0; 20];
+    id.copy_from_slice(&sha256(public_key)[..20]);
+    id
 }
 
 /// The provider for every TLS connection of the process. AES-128 comes first: every client of ours offers it, and the SHA-384 of the

@@ -3,7 +3,7 @@
 use ring::signature::{self, UnparsedPublicKey, VerificationAlgorithm};
 
 use crate::model::KeyAlgorithm;
-use crate::model::key_algorithm::SignatureAlgorithm;
+use crate::model::key_algorithm::{KeyError, SignatureAlgorithm};
 
 /// Whether `signature` is a signature of `message` by the key with these SubjectPublicKeyInfo bits. A signature algorithm that does not fit
 /// the key is no signature.
@@ -31,9 +31,6 @@ pub fn verify(
 }
 
 /// The algorithm and the bit-string content of a DER SubjectPublicKeyInfo, or why its key is not accepted.
-pub fn public_key(info: &[u8]) -> Result<(KeyAlgorithm, Vec<u8>), crate::model::key_algorithm::KeyError> {
-    use x509_parser::prelude::FromDer;
-    let (_, info) = x509_parser::x509::SubjectPublicKeyInfo::from_der(info)
-        .map_err(|_| crate::model::key_algorithm::KeyError::Malformed("a SubjectPublicKeyInfo"))?;
-    Ok((KeyAlgorithm::of(&info)?, info.subject_public_key.data.to_vec()))
+pub fn public_key(info: &[u8]) -> Result<(KeyAlgorithm, Vec<u8>), KeyError> {
+    KeyAlgorithm::read(info).map(|(algorithm, key)| (algorithm, key.to_vec()))
 }

@@ -1,0 +1,169 @@
+//! One certificate, asked for as Istio's own agent asks: the same retries for the same codes.
+
+use std::time::Duration;
+
+use tonic::metadata::MetadataValue;
+use tonic::{Code, Status};
+
+use super::answer::{AnswerError, Certificate, check_answer};
+use super::connect::{ConnectError, Endpoint};
+use super::key::{Key, KeyError};
+use crate::model::{BearerToken, Identity};
+use crate::platform::Clock;
+use crate::proto::istio::IstioCertificateRequest;
+use crate::proto::istio::istio_certificate_service_client::IstioCertificateServiceClient;
+
+/// Waits between attempts, so five in all: what Istio's agent does (`pkg/security/retry.go`).
+const WAITS: [Duration; 4] = [
+    Duration::from_millis(100),
+    Duration::from_millis(200),
+    Duration::from_millis(400),
+    Duration::from_millis(800),
+];
+
+/// A wish for a certificate.
+#[derive(Debug)]
+pub struct Ask {
+    /// Where the CA is.
+    pub endpoint: Endpoint,
+    /// Who we are; the answer must say the same.
+    pub identity: Identity,
+    /// The proof, unless a client certificate is.
+    pub token: Option<BearerToken>,
+    /// Wanted lifetime in seconds; zero for the CA's default.
+    pub lifetime: i64,
+    /// Our cluster, for a CA that serves several.
+    pub cluster_id: Option<String>,
+    /// The longest wait for the answer, all attempts together.
+    pub deadline: Duration,
+}
+
+/// Why there is no certificate.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// No key or no request.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The connection cannot even be tried.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The token or the cluster's name cannot be a header.
+    #[error("{0} holds characters that no HTTP header can carry")]
+    Header(&'static str),
+    /// The CA, or the way to it, said no.
+    #[error("the CA answered {code:?} at attempt {attempts}: {message}")]
+    Refused {
+        /// The gRPC code.
+        code: Code,
+        /// What it said, causes included.
+        message: String,
+        /// How often it was asked.
+        attempts: usize,
+    },
+    /// No answer in time.
+    #[error("no certificate within {} s{}", deadline.as_secs(), last.as_ref().map(|last| format!("; the last failure: {last}")).unwrap_or_default())]
+    Late {
+        /// The time that was given.
+        deadline: Duration,
+        /// What went wrong last.
+        last: Option<Box<AskError>>,
+    },
+    /// It answered with something that no workload should use.
+    #[error("the CA's answer cannot be used: {0}")]
+    Answer(#[from] AnswerError),
+}
+
+impl Ask {
+    /// Asks until there is an answer that counts, and checks it.
+    pub async fn send(&self, key: &Key, clock: &dyn Clock) -> Result<Certificate, AskError> {
+        let mut last = None;
+        let chain = tokio::time::timeout(self.deadline, self.attempts(key, &mut last))
+            .await
+            .unwrap_or_else(|_| {
+                Err(AskError::Late {
+                    deadline: self.deadline,
+                    last: last.map(Box::new),
+                })
+            })?;
+        Ok(check_answer(&chain, key, &self.identity, clock.now())?)
+    }
+
+    async fn attempts(&self, key: &Key, last: &mut Option<AskError>) -> Result<Vec<String>, AskError> {
+        let csr = key.request(&self.identity)?;
+        let mut client = IstioCertificateServiceClient::new(self.endpoint.channel()?);
+        for (attempt, wait) in WAITS.into_iter().map(Some).chain([None]).enumerate() {
+            let request = self.request(csr.clone())?;
+            let status = match client.create_certificate(request).await {
+                Ok(answer) => return Ok(answer.into_inner().cert_chain),
+                Err(status) => status,
+            };
+            let code = code(&status);
+            let refused = AskError::Refused {
+                code,
+                message: describe(&status),
+                attempts: attempt + 1,
+            };
+            let Some(wait) = wait.filter(|_| is_retried(code)) else {
+                return Err(refused);
+            };
+            tracing::debug!(attempt = attempt + 1, ?wait, %refused, "trying again");
+            *last = Some(refused);
+            tokio::time::sleep(wait).await;
+        }
+        // The last round has no wait and returned.
+        Err(last.take().unwrap_or(AskError::Late {
+            deadline: self.deadline,
+            last: None,
+        }))
+    }
+
+    fn request(&self, csr: String) -> Result<tonic::Request<IstioCertificateRequest>, AskError> {
+        let mut request = tonic::Request::new(IstioCertificateRequest {
+            csr,
+            validity_duration: self.lifetime,
+            metadata: None,
+        });
+        if let Some(token) = &self.token {
+            let bearer = zeroize::Zeroizing::new(format!("Bearer {}", token.reveal()));
+            let mut value = MetadataValue::try_from(bearer.as_str()).map_err(|_| AskError::Header("the token"))?;
+            value.set_sensitive(true);
+            request.metadata_mut().insert("authorization", value);
+        }
+        if let Some(cluster) = &self.cluster_id {
+            let value = MetadataValue::try_from(cluster.as_str()).map_err(|_| AskError::Header("the cluster id"))?;
+            request.metadata_mut().insert("clusterid", value);
+        }
+        Ok(request)
+    }
+}
+
+/// The codes that Istio's agent tries again.
+fn is_retried(code: Code) -> bool {
+    matches!(
+        code,
+        Code::ResourceExhausted | Code::Aborted | Code::Internal | Code::Unavailable
+    )
+}
+
+/// A status with a cause was made on this side: a connection that broke, which gRPC calls unavailable and tonic sometimes unknown.
+fn code(status: &Status) -> Code {
+    match status.code() {
+        Code::Unknown if std::error::Error::source(status).is_some() => Code::Unavailable,
+        code => code,
+    }
+}
+
+/// A status with the causes below it: a failed handshake says why only there.
+fn describe(status: &Status) -> String {
+    let mut text = status.message().to_owned();
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        let line = error.to_string();
+        if !line.is_empty() && !text.contains(&line) {
+            text.push_str(if text.is_empty() { "" } else { ": " });
+            text.push_str(&line);
+        }
+        cause = error.source();
+    }
+    text
+}

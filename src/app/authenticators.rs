@@ -1,0 +1,157 @@
+//! Picks the ways to authenticate that the configuration asks for, and keeps readiness informed about them.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+
+use super::config::{self, Config};
+use crate::cluster::ApiServer;
+use crate::issue::authenticate::Authenticators;
+use crate::issue::authenticate::offline::{HttpOptions, IssuerConfig, KeyRefresher, KeySource, OfflineJwt};
+use crate::issue::authenticate::token_review::{TokenReviewAuthenticator, TokenReviewConfig};
+use crate::platform::Clock;
+use crate::platform::shutdown::Shutdown;
+use crate::telemetry::{Condition, Metrics, Readiness};
+
+/// How far a token's `iat` and `nbf` may lie ahead of our clock.
+const CLOCK_SKEW: Duration = Duration::from_secs(30);
+/// How often readiness hears about token keys.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// The work that authenticators need done behind them.
+pub struct Background {
+    keys: Option<(OfflineJwt, KeyRefresher, Condition)>,
+    reviews: Option<(TokenReviewAuthenticator, Condition)>,
+}
+
+/// Opens every way in. Keys are fetched once before the doors open, so that keys that are at hand are there for the first caller.
+pub async fn open(
+    config: &Config,
+    clock: Arc<dyn Clock>,
+    metrics: &Metrics,
+    readiness: &Readiness,
+) -> anyhow::Result<(Authenticators, Background)> {
+    let authentication = &config.authentication;
+    let mut keys = None;
+    if !authentication.issuers.is_empty() {
+        let mut issuers = Vec::new();
+        for issuer in &authentication.issuers {
+            issuers.push(offline(issuer, authentication).await?);
+        }
+        let (offline, refresher) = OfflineJwt::new(issuers, clock.clone(), metrics)?;
+        refresher.refresh_once().await;
+        let condition = readiness.await_condition("token-keys", "no keys were fetched yet");
+        tell_about_keys(&offline, &condition);
+        keys = Some((offline, refresher, condition));
+    }
+    let mut reviews = None;
+    if let Some(review) = &authentication.token_review {
+        let server = api_server(review.kubeconfig.as_deref()).await?;
+        let (trust_domain, cluster) = (config.trust_domain.clone(), config.cluster_id.clone());
+        let settings = TokenReviewConfig::new(review.audiences.clone(), trust_domain, cluster);
+        let authenticator = TokenReviewAuthenticator::new(settings, server, clock)?;
+        let condition = readiness.await_condition("token-review", "the API server was not asked yet");
+        reviews = Some((authenticator, condition));
+    }
+    let authenticators = Authenticators::new(
+        keys.as_ref().map(|(offline, _, _)| offline.clone()),
+        reviews.as_ref().map(|(authenticator, _)| authenticator.clone()),
+        authentication.client_certificates.then(|| config.trust_domain.clone()),
+    )?;
+    Ok((authenticators, Background { keys, reviews }))
+}
+
+impl Background {
+    /// Starts the work; it ends when asked to stop.
+    pub fn start(self, shutdown: &Shutdown) {
+        if let Some((offline, refresher, condition)) = self.keys {
+            tokio::spawn(refresher.run(shutdown.clone()));
+            let mut shutdown = shutdown.clone();
+            tokio::spawn(async move {
+                let mut look = tokio::time::interval(LOOK_EVERY);
+                loop {
+                    tokio::select! {
+                        () = shutdown.asked() => return,
+                        _ = look.tick() => tell_about_keys(&offline, &condition),
+                    }
+                }
+            });
+        }
+        if let Some((authenticator, condition)) = self.reviews {
+            tokio::spawn(watch_reviews(authenticator, condition, shutdown.clone()));
+        }
+    }
+}
+
+fn tell_about_keys(offline: &OfflineJwt, condition: &Condition) {
+    let unusable: Vec<String> = offline
+        .key_status()
+        .into_iter()
+        .filter(|status| !status.usable)
+        .map(|status| {
+            format!(
+                "{}: {}",
+                status.issuer,
+                status.failure.unwrap_or_else(|| "no keys yet".into())
+            )
+        })
+        .collect();
+    if unusable.is_empty() {
+        condition.met();
+    } else {
+        condition.failed(format!("token keys cannot be used: {}", unusable.join("; ")));
+    }
+}
+
+async fn watch_reviews(authenticator: TokenReviewAuthenticator, condition: Condition, mut shutdown: Shutdown) {
+    let mut health = authenticator.health();
+    // An API server that is merely away does not make us unready: its return needs nobody here, and callers are told to come back.
+    if let Err(error) = authenticator.probe().await {
+        tracing::warn!(%error, "the API server did not answer a first token review");
+    }
+    loop {
+        match health.borrow_and_update().as_ref() {
+            None => condition.met(),
+            Some(why) => condition.failed(why),
+        }
+        tokio::select! {
+            () = shutdown.asked() => return,
+            changed = health.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+async fn api_server(kubeconfig: Option<&Path>) -> anyhow::Result<ApiServer> {
+    Ok(ApiServer::connect(kubeconfig, Handle::current()).await?)
+}
+
+async fn offline(issuer: &config::Issuer, all: &config::Authentication) -> anyhow::Result<IssuerConfig> {
+    let http = HttpOptions {
+        allow_http: issuer.allow_http,
+        ca_file: issuer.ca_file.clone(),
+    };
+    let keys = match &issuer.keys {
+        config::KeySource::Discovery => KeySource::Discovery { http },
+        config::KeySource::Uri(uri) => KeySource::JwksUri { uri: uri.clone(), http },
+        config::KeySource::File(path) => KeySource::File(path.clone()),
+        config::KeySource::Cluster => {
+            let kubeconfig = all
+                .token_review
+                .as_ref()
+                .and_then(|review| review.kubeconfig.as_deref());
+            KeySource::ApiServer(api_server(kubeconfig).await?.client())
+        }
+    };
+    Ok(IssuerConfig {
+        issuer: issuer.issuer.clone(),
+        audiences: issuer.audiences.clone(),
+        keys,
+        trust_domain: issuer.trust_domain.clone(),
+        namespaces: issuer.namespaces.clone(),
+        cluster: issuer.cluster_id.clone(),
+        max_token_life: issuer.maximum_token_life,
+        clock_skew: CLOCK_SKEW,
+    })
+}

@@ -1,0 +1,315 @@
+//! Settings as they are written.
+//!
+//! Here is the list of all fields with their defaults. How texts become it is in `read_settings`; whether values make sense is asked in `config`.
+
+use serde::{Deserialize, Serialize};
+
+/// What `serve` and `check` can be told. An empty file means all defaults.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct Settings {
+    /// The SPIFFE trust domain of every identity that is certified.
+    pub trust_domain: String,
+    /// This cluster's name, as its proxies send it in the `clusterid` header.
+    pub cluster_id: String,
+    /// The door for proxies.
+    pub listen: Listen,
+    /// The door for metrics, health and readiness.
+    pub monitoring: Monitoring,
+    /// The key and certificate that sign.
+    pub ca: Ca,
+    /// What is issued to workloads.
+    pub certificates: Certificates,
+    /// What our own TLS listener shows.
+    pub serving_certificate: ServingCertificate,
+    /// Who is believed.
+    pub authentication: Authentication,
+    /// What is logged, and how.
+    pub logging: Logging,
+    /// How the process ends.
+    pub shutdown: Shutdown,
+}
+
+/// `listen`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct Listen {
+    /// Address and port for gRPC over TLS; port 0 takes any free one.
+    pub address: String,
+    /// Address and port for gRPC without TLS. Absent: there is none. Only for a proxy of your own in front, on the same host.
+    pub plaintext: Option<String>,
+    /// Most connections open at once.
+    pub connections: u32,
+    /// Most calls at once on one connection.
+    pub streams_per_connection: u32,
+    /// Largest request, in bytes.
+    pub message_bytes: u32,
+    /// Largest set of headers of one call, in bytes.
+    pub header_list_bytes: u32,
+    /// Longest TLS handshake, in seconds.
+    pub handshake_seconds: u32,
+    /// Longest call, in seconds; then it is answered `UNAVAILABLE`.
+    pub call_seconds: u32,
+    /// Most calls at once; one more is answered `RESOURCE_EXHAUSTED`.
+    pub calls_in_flight: u32,
+    /// Threads that serve. Absent: one for every processor that the container may use.
+    pub threads: Option<u32>,
+}
+
+/// `monitoring`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct Monitoring {
+    /// Address and port for `/metrics`, `/healthz` and `/readyz`.
+    pub address: String,
+}
+
+/// `ca`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct Ca {
+    /// `plugged-in` (files in `directory`), `self-signed` (a root of our own), or `auto`: plugged in when `directory` has such files.
+    pub r#type: String,
+    /// Where plugged-in files lie: `ca-cert.pem`, `ca-key.pem`, `root-cert.pem`, `cert-chain.pem`, or `tls.crt`, `tls.key`, `ca.crt`.
+    pub directory: String,
+    /// A root of our own.
+    pub self_signed: SelfSigned,
+}
+
+/// `ca.selfSigned`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct SelfSigned {
+    /// Where its key and certificate are kept: a volume that outlives the pod, for one process.
+    pub directory: String,
+    /// Of a new key: `p256` or `p384`.
+    pub algorithm: String,
+    /// Of a new root.
+    pub lifetime: String,
+}
+
+/// `certificates`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct Certificates {
+    /// For callers that ask for no lifetime.
+    pub default_lifetime: String,
+    /// Asking for more is refused.
+    pub maximum_lifetime: String,
+    /// Asking for less is refused: shorter certificates make clients renew without end.
+    pub minimum_lifetime: String,
+    /// Refuse certificate requests that name anything else than the caller's identity. Istio's agents send half-empty names: off.
+    pub strict_csr: bool,
+}
+
+/// `servingCertificate`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct ServingCertificate {
+    /// DNS names and addresses under which proxies dial us.
+    pub names: Vec<String>,
+    /// Of a serving certificate that we issue to ourselves; it is renewed in time.
+    pub lifetime: String,
+    /// A certificate of your own in place of ours: PEM, leaf first. Goes with `keyFile`; both are read again when they change.
+    pub certificate_file: Option<String>,
+    /// Its key.
+    pub key_file: Option<String>,
+}
+
+/// `authentication`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct Authentication {
+    /// Ask the API server about tokens.
+    pub token_review: TokenReview,
+    /// Verify tokens here, with the issuers' public keys.
+    pub issuers: Vec<Issuer>,
+    /// Let workloads renew with a certificate that this CA issued before.
+    pub client_certificates: bool,
+}
+
+/// `authentication.tokenReview`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct TokenReview {
+    /// Absent: on in a cluster or with `kubeconfig`.
+    pub enabled: Option<bool>,
+    /// A token must be meant for one of these.
+    pub audiences: Vec<String>,
+    /// How to reach the API server from outside its cluster. Absent: as a pod in the cluster.
+    pub kubeconfig: Option<String>,
+}
+
+/// One of `authentication.issuers`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct Issuer {
+    /// Exactly what the tokens' `iss` says.
+    pub issuer: String,
+    /// A token must be meant for one of these.
+    pub audiences: Vec<String>,
+    /// Where its keys are found when neither `jwksUri` nor `jwksFile` says so: `issuer`, through OpenID discovery at the issuer's own address, or
+    /// `cluster`, from the API server with our own credentials. Absent: `issuer`.
+    pub discovery: Option<String>,
+    /// Address of its keys.
+    pub jwks_uri: Option<String>,
+    /// File of its keys.
+    pub jwks_file: Option<String>,
+    /// Who signs for the server at those addresses: PEM. Absent: the CAs that the host trusts.
+    pub ca_file: Option<String>,
+    /// Keys may come over `http://`: whoever sits on the way can then make any identity.
+    pub allow_http: bool,
+    /// The trust domain that it speaks for. Absent: ours.
+    pub trust_domain: Option<String>,
+    /// The namespaces that it speaks for. Absent: all.
+    pub namespaces: Option<Vec<String>>,
+    /// The cluster that it speaks for, to tell clusters with the same issuer apart by the `clusterid` header. Absent: ours.
+    pub cluster_id: Option<String>,
+    /// Tokens that live longer are refused.
+    pub maximum_token_life: String,
+}
+
+/// `logging`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct Logging {
+    /// `text` or `json`.
+    pub format: String,
+    /// `error`, `warn`, `info`, `debug`, `trace`, or levels by module: `info,countersign::issue=debug`.
+    pub level: String,
+}
+
+/// `shutdown`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct Shutdown {
+    /// Longest wait for calls in flight after SIGTERM.
+    pub drain_seconds: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            trust_domain: "cluster.local".into(),
+            cluster_id: "Kubernetes".into(),
+            listen: Listen::default(),
+            monitoring: Monitoring::default(),
+            ca: Ca::default(),
+            certificates: Certificates::default(),
+            serving_certificate: ServingCertificate::default(),
+            authentication: Authentication::default(),
+            logging: Logging::default(),
+            shutdown: Shutdown::default(),
+        }
+    }
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        Self {
+            address: "0.0.0.0:15012".into(),
+            plaintext: None,
+            connections: 20_000,
+            streams_per_connection: 1_000,
+            message_bytes: 64 << 10,
+            header_list_bytes: 64 << 10,
+            handshake_seconds: 10,
+            call_seconds: 5,
+            calls_in_flight: 1_000,
+            threads: None,
+        }
+    }
+}
+
+impl Default for Monitoring {
+    fn default() -> Self {
+        Self {
+            address: "0.0.0.0:15014".into(),
+        }
+    }
+}
+
+impl Default for Ca {
+    fn default() -> Self {
+        Self {
+            r#type: "auto".into(),
+            directory: "/etc/cacerts".into(),
+            self_signed: SelfSigned::default(),
+        }
+    }
+}
+
+impl Default for SelfSigned {
+    fn default() -> Self {
+        Self {
+            directory: "/var/lib/countersign".into(),
+            algorithm: "p256".into(),
+            lifetime: "87600h".into(),
+        }
+    }
+}
+
+impl Default for Certificates {
+    fn default() -> Self {
+        Self {
+            default_lifetime: "24h".into(),
+            maximum_lifetime: "2160h".into(),
+            minimum_lifetime: "60s".into(),
+            strict_csr: false,
+        }
+    }
+}
+
+impl Default for ServingCertificate {
+    fn default() -> Self {
+        Self {
+            names: vec!["istiod.istio-system.svc".into()],
+            lifetime: "168h".into(),
+            certificate_file: None,
+            key_file: None,
+        }
+    }
+}
+
+impl Default for TokenReview {
+    fn default() -> Self {
+        Self {
+            enabled: None,
+            audiences: vec!["istio-ca".into()],
+            kubeconfig: None,
+        }
+    }
+}
+
+impl Default for Issuer {
+    fn default() -> Self {
+        Self {
+            issuer: String::new(),
+            audiences: vec!["istio-ca".into()],
+            discovery: None,
+            jwks_uri: None,
+            jwks_file: None,
+            ca_file: None,
+            allow_http: false,
+            trust_domain: None,
+            namespaces: None,
+            cluster_id: None,
+            maximum_token_life: "24h".into(),
+        }
+    }
+}
+
+impl Default for Logging {
+    fn default() -> Self {
+        Self {
+            format: "text".into(),
+            level: "info".into(),
+        }
+    }
+}
+
+impl Default for Shutdown {
+    fn default() -> Self {
+        Self { drain_seconds: 10 }
+    }
+}

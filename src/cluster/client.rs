@@ -1,0 +1,218 @@
+//! A client for one API server, whose every call has an end.
+//!
+//! Takes: a kubeconfig or a pod's own credentials. Gives: answers of bounded size within a bounded time. Not here: what is asked.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use http::StatusCode;
+use http_body_util::{BodyExt, Limited};
+use kube::client::{AuthError, Body};
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
+
+use crate::platform::crypto;
+
+/// Largest answer that is read. A review repeats the token, and adds names and groups.
+const MOST_ANSWER: usize = 256 * 1024;
+/// Longest text of others that an error of ours repeats.
+const MOST_TEXT: usize = 300;
+/// How long one connection may take to come about.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// An API server that we have credentials for. Cheap to clone; may be used from any runtime.
+#[derive(Clone)]
+pub struct ApiServer {
+    client: kube::Client,
+    /// Connections are driven by tasks of the runtime that opened them, and end with it: all calls run on this one.
+    runtime: Handle,
+}
+
+/// Why there is no client.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// Not a pod, or one without a mounted token.
+    #[error("a pod's credentials for the API server cannot be read: {0}; outside of a cluster, configure a kubeconfig")]
+    InCluster(String),
+    /// The kubeconfig cannot be used.
+    #[error("the kubeconfig {path} cannot be used: {why}")]
+    Kubeconfig {
+        /// The file.
+        path: PathBuf,
+        /// The finding.
+        why: String,
+    },
+    /// Addresses, certificates or keys in it cannot be used.
+    #[error("the client for the API server cannot be set up: {0}")]
+    Setup(String),
+}
+
+/// Why a call gave no answer.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum CallError {
+    /// No connection, or a broken one.
+    #[error("the API server was not reached: {0}")]
+    Unreachable(String),
+    /// No complete answer in time.
+    #[error("the API server did not answer within {} ms", .0.as_millis())]
+    TimedOut(Duration),
+    /// 401.
+    #[error("the API server refuses our own credentials (401): {0}")]
+    Unauthorized(String),
+    /// 403.
+    #[error("the API server forbids us this call (403): {0}")]
+    Forbidden(String),
+    /// 429.
+    #[error("the API server asks us to slow down (429)")]
+    Busy,
+    /// Any other status that is no success.
+    #[error("the API server answered with HTTP status {0}")]
+    Status(u16),
+    /// Too long, cut off, or not what was asked for.
+    #[error("the API server's answer cannot be read: {0}")]
+    Unreadable(String),
+}
+
+impl ApiServer {
+    /// A client with the credentials of a kubeconfig's current context, or those that are mounted into a pod. Opens no connection yet.
+    /// `runtime` needs its timer, and must live as long as calls are made.
+    pub async fn connect(kubeconfig: Option<&Path>, runtime: Handle) -> Result<Self, ConnectError> {
+        // An error means that one is installed already.
+        let _ = crypto::tls_provider().as_ref().clone().install_default();
+        let mut config = match kubeconfig {
+            Some(path) => from_kubeconfig(path).await.map_err(|error| ConnectError::Kubeconfig {
+                path: path.to_owned(),
+                why: explain(&error),
+            })?,
+            None => kube::Config::incluster().map_err(|error| ConnectError::InCluster(explain(&error)))?,
+        };
+        config.connect_timeout = Some(CONNECT);
+        // Whoever calls us repeats its call; repeating ours as well would multiply the load on an API server that is in trouble.
+        config.default_retry = false;
+        // The client starts a task of its own.
+        let _runtime = runtime.enter();
+        let client = kube::Client::try_from(config).map_err(|error| ConnectError::Setup(explain(&error)))?;
+        Ok(Self::new(client, runtime))
+    }
+
+    /// Over a client that is set up already.
+    pub fn new(client: kube::Client, runtime: Handle) -> Self {
+        Self { client, runtime }
+    }
+
+    /// The client itself, for those who make calls of their own on the same runtime.
+    pub fn client(&self) -> kube::Client {
+        self.client.clone()
+    }
+
+    /// Where calls run.
+    pub fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
+    /// Makes one call and gives the body of its success. Ends within `time`; ends at once when it is dropped.
+    pub async fn call(&self, request: http::Request<Vec<u8>>, time: Duration) -> Result<Vec<u8>, CallError> {
+        let exchange = exchange(self.client.clone(), request);
+        let mut task = JoinSet::new();
+        task.spawn_on(async move { tokio::time::timeout(time, exchange).await }, &self.runtime);
+        match task.join_next().await {
+            Some(Ok(Ok(answer))) => answer,
+            Some(Ok(Err(_))) => Err(CallError::TimedOut(time)),
+            Some(Err(_)) | None => Err(CallError::Unreachable("the call was given up".into())),
+        }
+    }
+}
+
+async fn from_kubeconfig(path: &Path) -> Result<kube::Config, KubeconfigError> {
+    let kubeconfig = Kubeconfig::read_from(path)?;
+    kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await
+}
+
+/// The library's own `request` reads without a limit, and logs an answer that it cannot parse: a review's answer repeats the token.
+async fn exchange(client: kube::Client, request: http::Request<Vec<u8>>) -> Result<Vec<u8>, CallError> {
+    let response = client
+        .send(request.map(Body::from))
+        .await
+        .map_err(|error| CallError::Unreachable(explain(&error)))?;
+    let status = response.status();
+    let body = Limited::new(response.into_body(), MOST_ANSWER).collect().await;
+    if status.is_success() {
+        return match body {
+            Ok(body) => Ok(body.to_bytes().into()),
+            Err(error) => Err(CallError::Unreadable(explain(error.as_ref()))),
+        };
+    }
+    // Only these two say something about us rather than about what was asked, which holds the token.
+    let message = || {
+        body.ok()
+            .and_then(|body| serde_json::from_slice::<Failure>(&body.to_bytes()).ok())
+            .map_or_else(|| "it gave no reason".into(), |failure| printable(&failure.message))
+    };
+    Err(match status {
+        StatusCode::UNAUTHORIZED => CallError::Unauthorized(message()),
+        StatusCode::FORBIDDEN => CallError::Forbidden(message()),
+        StatusCode::TOO_MANY_REQUESTS => CallError::Busy,
+        other => CallError::Status(other.as_u16()),
+    })
+}
+
+/// The part of a `Status` object that is for people.
+#[derive(serde::Deserialize)]
+struct Failure {
+    message: String,
+}
+
+/// An error with its causes in one line. What a kubeconfig or a credential plug-in wrote may hold secrets and is left out.
+fn explain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut said: Vec<String> = Vec::new();
+    let mut next = Some(error);
+    while let Some(cause) = next {
+        if let Some(instead) = instead_of_secrets(cause) {
+            said.push(instead);
+            break;
+        }
+        let text = cause.to_string();
+        // These two do nothing but repeat their cause, which may be one to leave out; others repeat theirs often enough.
+        let repeats = matches!(
+            cause.downcast_ref(),
+            Some(kube::Error::Auth(_) | kube::Error::Service(_))
+        );
+        if !repeats && !said.iter().any(|before| before.contains(&text)) {
+            said.push(text);
+        }
+        next = cause.source();
+    }
+    printable(&said.join(": "))
+}
+
+/// What to say in place of an error that quotes what must not be repeated.
+fn instead_of_secrets(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    if let Some(KubeconfigError::Parse(error)) = error.downcast_ref() {
+        let place = error.location().map_or_else(String::new, |place| {
+            format!(" at line {}, column {}", place.line(), place.column())
+        });
+        return Some(format!("it is not a kubeconfig in YAML{place}"));
+    }
+    match error.downcast_ref()? {
+        // Its command line and its environment may hold secrets too.
+        AuthError::AuthExecRun { out, .. } => Some(format!("the credential plug-in ended with {}", out.status)),
+        AuthError::AuthExecParse(_) | AuthError::ParseTokenKey(_) => {
+            Some("the credential plug-in's answer cannot be read".into())
+        }
+        _ => None,
+    }
+}
+
+/// Text of others, short and on one line.
+pub(super) fn printable(text: &str) -> String {
+    let mut kept: String = text
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(MOST_TEXT)
+        .collect();
+    if text.chars().nth(MOST_TEXT).is_some() {
+        kept.push('…');
+    }
+    kept
+}

@@ -1,0 +1,380 @@
+//! Brings the document that an issuer's keys are published in: from a file, over HTTP, or from the API server.
+//!
+//! Whoever answers here decides who every workload is: TLS unless it is switched off explicitly, no redirects (they could lead to anyone),
+//! no proxies from the environment, and bounds on size and time, since the other side may be slow or broken.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::Uri;
+use http::header::{ACCEPT, LOCATION};
+use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
+use hyper::body::{Body, Bytes};
+use hyper_rustls::{ConfigBuilderExt, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::SectionKind;
+
+use crate::issue::authenticate::offline::{HttpOptions, IssuerConfig, KeySource};
+use crate::model::pem::{self, PemError};
+use crate::platform::crypto::tls_provider;
+use crate::platform::files::{self, FileError};
+
+/// Largest document.
+const MOST_BYTES: usize = 1024 * 1024;
+/// Longest time for all of one fetch.
+const LONGEST: Duration = Duration::from_secs(10);
+/// Most certificates in a bundle to trust.
+const MOST_ROOTS: usize = 512;
+
+/// Why a document could not be fetched.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// Too slow.
+    #[error("fetching the keys took longer than {} s", LONGEST.as_secs())]
+    TooSlow,
+    /// A file.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// Not an acceptable URI.
+    #[error(transparent)]
+    Uri(#[from] UriError),
+    /// A redirect.
+    #[error(
+        "{uri} answered with a redirect to {to:?}, and redirects are not followed: configure the address it leads to, if you trust it"
+    )]
+    Redirect {
+        /// What was asked.
+        uri: Uri,
+        /// Where it points.
+        to: String,
+    },
+    /// Another status than 200.
+    #[error("{uri} answered with status {status}")]
+    Status {
+        /// What was asked.
+        uri: Uri,
+        /// The answer.
+        status: http::StatusCode,
+    },
+    /// Too large.
+    #[error("the answer of {uri} is larger than {MOST_BYTES} bytes")]
+    TooLarge {
+        /// What was asked.
+        uri: Uri,
+    },
+    /// No answer.
+    #[error("cannot get {uri}: {why}")]
+    Transport {
+        /// What was asked.
+        uri: Uri,
+        /// The finding.
+        why: String,
+    },
+    /// No certificates to trust.
+    #[error("the CA bundle {} cannot be used: {why}", path.display())]
+    Bundle {
+        /// The file.
+        path: PathBuf,
+        /// The finding.
+        why: String,
+    },
+    /// TLS cannot be set up.
+    #[error("TLS towards the issuer cannot be set up: {0}")]
+    Tls(String),
+    /// The discovery document cannot be read.
+    #[error("{uri} is not an OpenID discovery document: {why}")]
+    Discovery {
+        /// What was asked.
+        uri: Uri,
+        /// The finding.
+        why: String,
+    },
+    /// The discovery document is another issuer's.
+    #[error(
+        "the discovery document at {uri} is of issuer {found:?}: that must be the configured issuer, to the letter"
+    )]
+    OtherIssuer {
+        /// What was asked.
+        uri: Uri,
+        /// Whose it is.
+        found: String,
+    },
+}
+
+/// Why a URI is not accepted.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum UriError {
+    /// Not a URI of the right shape.
+    #[error("{0:?} is not an absolute https URI without user and fragment (and, for an issuer, without query)")]
+    Shape(String),
+    /// Plain HTTP.
+    #[error(
+        "{0:?} is not https: whoever sits on the path could replace the keys; allow http explicitly if that is acceptable"
+    )]
+    PlainHttp(String),
+}
+
+/// Checks the URI of a key set.
+pub fn checked_uri(text: &str, allow_http: bool) -> Result<Uri, UriError> {
+    let uri: Uri = text.parse().map_err(|_| UriError::Shape(text.to_owned()))?;
+    let plain_authority = uri
+        .authority()
+        .is_some_and(|authority| !authority.host().is_empty() && !authority.as_str().contains('@'));
+    // `Uri` drops a fragment silently.
+    if !plain_authority || text.contains('#') {
+        return Err(UriError::Shape(text.to_owned()));
+    }
+    match uri.scheme_str() {
+        Some("https") => Ok(uri),
+        Some("http") if allow_http => Ok(uri),
+        Some("http") => Err(UriError::PlainHttp(text.to_owned())),
+        _ => Err(UriError::Shape(text.to_owned())),
+    }
+}
+
+/// Where an issuer's discovery document is (OpenID Connect Discovery 1.0, 4.1).
+pub fn discovery_uri(issuer: &str, allow_http: bool) -> Result<Uri, UriError> {
+    if checked_uri(issuer, allow_http)?.query().is_some() {
+        return Err(UriError::Shape(issuer.to_owned()));
+    }
+    let base = issuer.strip_suffix('/').unwrap_or(issuer);
+    checked_uri(&format!("{base}/.well-known/openid-configuration"), allow_http)
+}
+
+#[derive(serde::Deserialize)]
+struct Discovery {
+    issuer: String,
+    jwks_uri: String,
+}
+
+/// Fetches the keys of one issuer.
+pub struct Fetcher {
+    issuer: String,
+    source: KeySource,
+}
+
+impl Fetcher {
+    /// For this issuer.
+    pub fn new(config: &IssuerConfig) -> Self {
+        Self {
+            issuer: config.issuer.clone(),
+            source: config.keys.clone(),
+        }
+    }
+
+    /// The document, now.
+    pub async fn fetch(&self) -> Result<Vec<u8>, FetchError> {
+        tokio::time::timeout(LONGEST, self.bring())
+            .await
+            .map_err(|_| FetchError::TooSlow)?
+    }
+
+    async fn bring(&self) -> Result<Vec<u8>, FetchError> {
+        match &self.source {
+            KeySource::File(path) => Ok(read_file(path.clone()).await?),
+            KeySource::JwksUri { uri, http } => get(checked_uri(uri, http.allow_http)?, http).await,
+            KeySource::Discovery { http } => {
+                let uri = discovery_uri(&self.issuer, http.allow_http)?;
+                let document = get(uri.clone(), http).await?;
+                get(self.key_set_of(&document, uri, http)?, http).await
+            }
+            KeySource::ApiServer(client) => from_api_server(client).await,
+        }
+    }
+
+    fn key_set_of(&self, document: &[u8], uri: Uri, http: &HttpOptions) -> Result<Uri, FetchError> {
+        let document: Discovery = match serde_json::from_slice(document) {
+            Ok(document) => document,
+            Err(error) => {
+                return Err(FetchError::Discovery {
+                    uri,
+                    why: error.to_string(),
+                });
+            }
+        };
+        // OpenID Connect Discovery 1.0, 4.3: otherwise one issuer could speak for another.
+        if document.issuer != self.issuer {
+            return Err(FetchError::OtherIssuer {
+                uri,
+                found: document.issuer.chars().take(300).collect(),
+            });
+        }
+        Ok(checked_uri(&document.jwks_uri, http.allow_http)?)
+    }
+}
+
+/// Off the async threads: a file may lie on a slow mount.
+async fn read_file(path: PathBuf) -> Result<Vec<u8>, FileError> {
+    let reading = path.clone();
+    match tokio::task::spawn_blocking(move || files::read(&reading, MOST_BYTES as u64)).await {
+        Ok(read) => read.map(|bytes| bytes.to_vec()),
+        Err(gone) => Err(FileError {
+            action: "read",
+            path,
+            source: std::io::Error::other(gone),
+        }),
+    }
+}
+
+async fn from_api_server(client: &kube::Client) -> Result<Vec<u8>, FetchError> {
+    const PATH: &str = "/openid/v1/jwks";
+    let uri = Uri::from_static(PATH);
+    let mut request = http::Request::new(kube::client::Body::empty());
+    *request.uri_mut() = uri.clone();
+    let answer = client.send(request).await.map_err(|error| FetchError::Transport {
+        uri: uri.clone(),
+        why: whole_story(&error),
+    })?;
+    body_of(answer, uri).await
+}
+
+/// A client for one use: a bundle that changed counts at the next fetch, and a fetch every few minutes needs no open connection.
+async fn get(uri: Uri, options: &HttpOptions) -> Result<Vec<u8>, FetchError> {
+    let config = tls_config(options.ca_file.clone()).await?;
+    let builder = HttpsConnectorBuilder::new().with_tls_config(config);
+    let connector = match options.allow_http {
+        true => builder.https_or_http(),
+        false => builder.https_only(),
+    }
+    .enable_http1()
+    .build();
+    let client = Client::builder(TokioExecutor::new())
+        .pool_max_idle_per_host(0)
+        .build(connector);
+    let failed = |why: String| FetchError::Transport { uri: uri.clone(), why };
+    let request = http::Request::get(uri.clone())
+        .header(ACCEPT, "application/json, application/jwk-set+json")
+        .body(Empty::<Bytes>::new())
+        .map_err(|error| failed(error.to_string()))?;
+    let answer = client
+        .request(request)
+        .await
+        .map_err(|error| failed(whole_story(&error)))?;
+    body_of(answer, uri).await
+}
+
+async fn tls_config(ca_file: Option<PathBuf>) -> Result<ClientConfig, FetchError> {
+    let tls = |error: &dyn std::fmt::Display| FetchError::Tls(error.to_string());
+    let builder = ClientConfig::builder_with_provider(tls_provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| tls(&error))?;
+    let builder = match ca_file {
+        Some(path) => {
+            let text = read_file(path.clone()).await?;
+            let roots = roots(&text).map_err(|why| FetchError::Bundle { path, why })?;
+            builder.with_root_certificates(roots)
+        }
+        // Reads hundreds of files.
+        None => tokio::task::spawn_blocking(|| builder.with_native_roots())
+            .await
+            .map_err(|error| tls(&error))?
+            .map_err(|error| tls(&error))?,
+    };
+    Ok(builder.with_no_client_auth())
+}
+
+fn roots(text: &[u8]) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    let blocks = pem::blocks(text, MOST_ROOTS).map_err(|error: PemError| error.to_string())?;
+    for block in blocks.iter().filter(|block| block.kind == SectionKind::Certificate) {
+        roots
+            .add(CertificateDer::from(block.der.to_vec()))
+            .map_err(|error| error.to_string())?;
+    }
+    if roots.is_empty() {
+        return Err("it holds no certificate".into());
+    }
+    Ok(roots)
+}
+
+async fn body_of<B>(answer: http::Response<B>, uri: Uri) -> Result<Vec<u8>, FetchError>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let status = answer.status();
+    if status.is_redirection() {
+        let to = answer
+            .headers()
+            .get(LOCATION)
+            .map(|to| String::from_utf8_lossy(to.as_bytes()));
+        let to = to.unwrap_or_default().chars().take(300).collect();
+        return Err(FetchError::Redirect { uri, to });
+    }
+    if status != http::StatusCode::OK {
+        return Err(FetchError::Status { uri, status });
+    }
+    match Limited::new(answer.into_body(), MOST_BYTES).collect().await {
+        Ok(body) => Ok(body.to_bytes().to_vec()),
+        Err(error) if error.is::<LengthLimitError>() => Err(FetchError::TooLarge { uri }),
+        Err(error) => Err(FetchError::Transport {
+            uri,
+            why: whole_story(&*error),
+        }),
+    }
+}
+
+/// An error with its causes: HTTP clients say "client error (Connect)" and keep the reason below.
+fn whole_story(error: &dyn std::error::Error) -> String {
+    let mut story = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        story.push_str(": ");
+        story.push_str(&error.to_string());
+        cause = error.source();
+    }
+    story
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_discovery_document_lies_below_the_issuer() {
+        for (issuer, uri) in [
+            (
+                "https://a.example.com",
+                "https://a.example.com/.well-known/openid-configuration",
+            ),
+            (
+                "https://a.example.com/",
+                "https://a.example.com/.well-known/openid-configuration",
+            ),
+            (
+                "https://a.example.com/b",
+                "https://a.example.com/b/.well-known/openid-configuration",
+            ),
+            (
+                "https://[::1]:6443",
+                "https://[::1]:6443/.well-known/openid-configuration",
+            ),
+        ] {
+            assert_eq!(discovery_uri(issuer, false).unwrap().to_string(), uri);
+        }
+    }
+
+    #[test]
+    fn only_absolute_https_uris_are_accepted() {
+        assert!(checked_uri("https://a.example.com/keys?policy=x", false).is_ok());
+        assert_eq!(
+            checked_uri("http://a.example.com/", false),
+            Err(UriError::PlainHttp("http://a.example.com/".into()))
+        );
+        assert!(checked_uri("http://a.example.com/", true).is_ok());
+        for text in [
+            "",
+            "/",
+            "a.example.com",
+            "https:///keys",
+            "https://u:p@a.example.com",
+            "https://a.example.com/#x",
+            "ftp://a.example.com/",
+        ] {
+            assert!(matches!(checked_uri(text, true), Err(UriError::Shape(_))), "{text}");
+        }
+    }
+}

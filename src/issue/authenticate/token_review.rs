@@ -1,0 +1,373 @@
+//! Service-account tokens, by the API server's word (`TokenReview`).
+//!
+//! Takes: a token. Gives: a [`Verdict`]. Not here: how the API server is asked (`cluster`).
+//!
+//! A verdict is remembered for seconds: positive ones at most ten, since the API server itself remembers for ten, and never past the token's
+//! own end; negative ones at most two. What the API server could not say is never remembered. Callers may sit on any runtime; reviews run
+//! on the API client's.
+
+mod cache;
+mod flights;
+mod judge;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use zeroize::Zeroizing;
+
+use self::cache::ReviewCache;
+use self::flights::Flights;
+use super::{Reason, Verdict};
+use crate::cluster::{ApiServer, CallError, Review, ReviewError, Slot, TokenReviews};
+use crate::model::{BearerToken, TrustDomain};
+use crate::platform::{Clock, crypto};
+
+/// SHA-256 over the audiences and a token: caches hold no tokens.
+type Key = [u8; 32];
+
+/// Longest that a positive verdict may be remembered.
+const MOST_POSITIVE: Duration = Duration::from_secs(10);
+/// Longest that a negative verdict may be remembered.
+const MOST_NEGATIVE: Duration = Duration::from_secs(2);
+/// Longest that a review may take.
+const MOST_TIME: Duration = Duration::from_secs(60);
+/// Most reviews in flight: each is a connection.
+const MOST_IN_FLIGHT: usize = 1000;
+/// How often one caller tries when reviews end without a word.
+const ATTEMPTS: usize = 2;
+
+/// The label of a review that took too long, for us or for the caller.
+const OUT_OF_TIME: &str = "review_timeout";
+
+/// How to review, and for whom.
+#[derive(Clone, Debug)]
+pub struct TokenReviewConfig {
+    /// A token must be meant for one of these. At least one: without, any token of the cluster would do, those for other services included.
+    pub audiences: Vec<String>,
+    /// The trust domain of this cluster's service accounts.
+    pub trust_domain: TrustDomain,
+    /// What this cluster is called.
+    pub cluster: String,
+    /// What else it is called.
+    pub cluster_aliases: Vec<String>,
+    /// How long an acceptance is remembered; at most 10 s.
+    pub positive_ttl: Duration,
+    /// How long a rejection is remembered; at most 2 s.
+    pub negative_ttl: Duration,
+    /// How many reviews may be in flight; at most 1000.
+    pub in_flight: usize,
+    /// How long a review may take; at most a minute.
+    pub time_limit: Duration,
+    /// How many acceptances, and how many rejections, are remembered.
+    pub cache_entries: usize,
+    /// While the API server refuses us: how often to see whether it still does.
+    pub probe_every: Duration,
+}
+
+/// Why a configuration cannot be.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum TokenReviewConfigError {
+    /// No audience, or an empty one.
+    #[error(
+        "token reviews need at least one audience, and none may be empty: without one any token of the cluster would be accepted"
+    )]
+    Audiences,
+    /// A value outside of its range.
+    #[error("{name} is out of range: it must be {range}")]
+    Range {
+        /// The value's name.
+        name: &'static str,
+        /// What it may be.
+        range: &'static str,
+    },
+}
+
+impl TokenReviewConfig {
+    /// The usual values.
+    pub fn new(audiences: Vec<String>, trust_domain: TrustDomain, cluster: String) -> Self {
+        Self {
+            audiences,
+            trust_domain,
+            cluster,
+            cluster_aliases: Vec::new(),
+            positive_ttl: MOST_POSITIVE,
+            negative_ttl: MOST_NEGATIVE,
+            in_flight: 100,
+            time_limit: Duration::from_secs(5),
+            cache_entries: 10_000,
+            probe_every: Duration::from_secs(5),
+        }
+    }
+
+    fn check(&self) -> Result<(), TokenReviewConfigError> {
+        if self.audiences.is_empty() || self.audiences.iter().any(String::is_empty) {
+            return Err(TokenReviewConfigError::Audiences);
+        }
+        let some = |limit: Duration, most| Duration::ZERO < limit && limit <= most;
+        let rules = [
+            ("positive_ttl", self.positive_ttl <= MOST_POSITIVE, "at most 10 s"),
+            ("negative_ttl", self.negative_ttl <= MOST_NEGATIVE, "at most 2 s"),
+            (
+                "in_flight",
+                (1..=MOST_IN_FLIGHT).contains(&self.in_flight),
+                "from 1 to 1000",
+            ),
+            (
+                "time_limit",
+                some(self.time_limit, MOST_TIME),
+                "more than nothing and at most 60 s",
+            ),
+            (
+                "probe_every",
+                some(self.probe_every, MOST_TIME),
+                "more than nothing and at most 60 s",
+            ),
+        ];
+        match rules.into_iter().find(|(_, kept, _)| !kept) {
+            Some((name, _, range)) => Err(TokenReviewConfigError::Range { name, range }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The authenticator. Cheap to clone; used by all threads.
+#[derive(Clone)]
+pub struct TokenReviewAuthenticator(Arc<Inner>);
+
+struct Inner {
+    config: TokenReviewConfig,
+    server: ApiServer,
+    reviews: TokenReviews,
+    cache: ReviewCache,
+    flights: Flights<Verdict>,
+    /// Why the API server refuses us, if it does.
+    health: watch::Sender<Option<String>>,
+    /// Whether a task watches over that; written only while `health` is locked.
+    probing: AtomicBool,
+    /// Stands for the audiences in keys.
+    audiences: Key,
+    clock: Arc<dyn Clock>,
+}
+
+impl TokenReviewAuthenticator {
+    /// An authenticator that asks this API server.
+    pub fn new(
+        config: TokenReviewConfig,
+        server: ApiServer,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, TokenReviewConfigError> {
+        config.check()?;
+        let mut listed = Vec::new();
+        for audience in &config.audiences {
+            listed.extend((audience.len() as u64).to_be_bytes());
+            listed.extend(audience.as_bytes());
+        }
+        Ok(Self(Arc::new(Inner {
+            reviews: TokenReviews::new(server.clone(), config.audiences.clone(), config.in_flight),
+            cache: ReviewCache::new(
+                config.cache_entries,
+                config.positive_ttl,
+                config.negative_ttl,
+                clock.clone(),
+            ),
+            flights: Flights::default(),
+            health: watch::Sender::new(None),
+            probing: AtomicBool::new(false),
+            audiences: crypto::sha256(&listed),
+            config,
+            server,
+            clock,
+        })))
+    }
+
+    /// Says whose token this is. `cluster_id` is the cluster that the caller claims to be of. Ends by `deadline`.
+    pub async fn authenticate(&self, token: &BearerToken, cluster_id: Option<&str>, deadline: Instant) -> Verdict {
+        let inner = &self.0;
+        if let Some(other) = cluster_id.filter(|name| !name.is_empty())
+            && other != inner.config.cluster
+            && !inner.config.cluster_aliases.iter().any(|alias| alias == other)
+        {
+            let detail = format!(
+                "the caller says it is of cluster {:?}; this is {:?}",
+                brief(other),
+                inner.config.cluster
+            );
+            return Verdict::Rejected(Reason::new("unknown_cluster", detail));
+        }
+        let token = token.reveal();
+        if let Err(reason) = judge::presentable(token) {
+            return Verdict::Rejected(reason);
+        }
+        let key = inner.key(token);
+        if let Some(known) = inner.cache.get(&key) {
+            return known;
+        }
+        // Nobody waits for a review longer than all attempts can take.
+        let left = deadline.saturating_duration_since(inner.clock.instant());
+        let until = tokio::time::Instant::now() + left.min(MOST_TIME * ATTEMPTS as u32);
+        let out_of_time = || {
+            let detail = "the caller's time ran out before the API server answered";
+            Verdict::Undecided(Reason::new(OUT_OF_TIME, detail))
+        };
+        if left.is_zero() {
+            return out_of_time();
+        }
+        for _ in 0..ATTEMPTS {
+            let start = || inner.start(key, token);
+            let flight = match inner.flights.join(key, until, inner.server.runtime(), start) {
+                Ok(flight) => flight,
+                Err(verdict) => return verdict,
+            };
+            match tokio::time::timeout_at(until, flight.landed()).await {
+                Ok(Some(verdict)) => return verdict,
+                Ok(None) => {}
+                Err(_) => return out_of_time(),
+            }
+        }
+        Verdict::Undecided(Reason::new("review_abandoned", "the review ended without a word"))
+    }
+
+    /// Why the API server refuses us, if it does: nobody can be authenticated this way until that is mended. Follows every review.
+    pub fn health(&self) -> watch::Receiver<Option<String>> {
+        self.0.health.subscribe()
+    }
+
+    /// Sees whether we may ask for reviews at all, by asking about a text that is no token.
+    pub async fn probe(&self) -> Result<(), ReviewError> {
+        self.0.probe().await
+    }
+
+    /// How many verdicts are remembered: acceptances, rejections.
+    pub fn remembered(&self) -> (u64, u64) {
+        self.0.cache.len()
+    }
+
+    /// How many reviews are under way.
+    pub fn under_way(&self) -> usize {
+        self.0.flights.len()
+    }
+}
+
+impl Inner {
+    fn key(&self, token: &str) -> Key {
+        let mut text = Zeroizing::new(Vec::with_capacity(self.audiences.len() + token.len()));
+        text.extend(self.audiences);
+        text.extend(token.as_bytes());
+        crypto::sha256(&text)
+    }
+
+    /// The work of one review, if there is room for it and its result did not arrive meanwhile.
+    fn start(self: &Arc<Self>, key: Key, token: &str) -> Result<impl Future<Output = Verdict> + Send + use<>, Verdict> {
+        if let Some(known) = self.cache.get(&key) {
+            return Err(known);
+        }
+        let slot = self
+            .reviews
+            .slot()
+            .map_err(|error| Verdict::Undecided(reason(&error)))?;
+        let (inner, token) = (self.clone(), Zeroizing::new(token.to_owned()));
+        Ok(async move {
+            let asked = inner.clock.instant();
+            let verdict = match inner.review(slot, &token).await {
+                Ok(review) => {
+                    let end = judge::unverified_end(&token);
+                    match judge::judge(review, &inner.config, end, inner.clock.now()) {
+                        Ok(caller) => Verdict::Accepted(Box::new(caller)),
+                        Err(reason) => Verdict::Rejected(reason),
+                    }
+                }
+                Err(error) => Verdict::Undecided(reason(&error)),
+            };
+            inner.cache.put(key, &verdict, asked);
+            verdict
+        })
+    }
+
+    async fn review(self: &Arc<Self>, slot: Slot, token: &str) -> Result<Review, ReviewError> {
+        let answer = self.reviews.review(slot, token, self.config.time_limit).await;
+        match &answer {
+            Ok(_) => {
+                let mended = self.health.send_if_modified(|health| health.take().is_some());
+                if mended {
+                    tracing::info!("the API server reviews tokens for us again");
+                }
+            }
+            Err(ReviewError::Call(error @ (CallError::Forbidden(_) | CallError::Unauthorized(_)))) => {
+                self.refused(error);
+            }
+            Err(_) => {}
+        }
+        answer
+    }
+
+    /// Readiness goes off with the reason. Then no callers come any more, so it falls to us to see when it ends.
+    fn refused(self: &Arc<Self>, error: &CallError) {
+        let remedy = match error {
+            CallError::Forbidden(_) => "bind our service account to the ClusterRole system:auth-delegator",
+            _ => "see that our own token is valid and mounted",
+        };
+        let why = format!("token reviews: {error}; {remedy}");
+        let mut start_probing = false;
+        self.health.send_if_modified(|health| {
+            if health.is_none() {
+                tracing::error!(why, "the API server does not review tokens for us");
+            }
+            start_probing = !self.probing.swap(true, Ordering::Relaxed);
+            let news = health.as_ref() != Some(&why);
+            *health = Some(why);
+            news
+        });
+        if start_probing {
+            let (inner, every) = (Arc::downgrade(self), self.config.probe_every);
+            self.server.runtime().spawn(probe_until_mended(inner, every));
+        }
+    }
+
+    /// Whether nothing is left to probe for.
+    fn done_probing(&self) -> bool {
+        let mut done = false;
+        self.health.send_if_modified(|health| {
+            done = health.is_none();
+            self.probing.store(!done, Ordering::Relaxed);
+            false
+        });
+        done
+    }
+
+    async fn probe(self: &Arc<Self>) -> Result<(), ReviewError> {
+        self.review(self.reviews.slot()?, "probe").await.map(drop)
+    }
+}
+
+async fn probe_until_mended(inner: Weak<Inner>, every: Duration) {
+    loop {
+        tokio::time::sleep(every).await;
+        let Some(inner) = inner.upgrade() else { return };
+        if inner.done_probing() {
+            return;
+        }
+        // Whatever it says is in `health`.
+        let _ = inner.probe().await;
+    }
+}
+
+fn reason(error: &ReviewError) -> Reason {
+    let label = match error {
+        ReviewError::Overloaded(_) => Reason::REVIEWS_OVERLOADED,
+        ReviewError::Call(CallError::TimedOut(_)) => OUT_OF_TIME,
+        ReviewError::Call(CallError::Unreachable(_)) => "review_unreachable",
+        ReviewError::Call(CallError::Unauthorized(_)) => "review_unauthorized",
+        ReviewError::Call(CallError::Forbidden(_)) => "review_forbidden",
+        ReviewError::Call(CallError::Busy) => "review_throttled",
+        ReviewError::Call(CallError::Status(_)) => "review_failed",
+        ReviewError::Call(CallError::Unreadable(_)) => "review_unreadable",
+    };
+    Reason::new(label, error.to_string())
+}
+
+/// A header's text, as much as a log line bears.
+fn brief(text: &str) -> String {
+    text.chars().take(100).collect()
+}

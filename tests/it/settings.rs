@@ -1,0 +1,362 @@
+//! Settings as an administrator meets them: one test per bad value, checking the message that a person reads.
+
+use std::collections::BTreeMap;
+
+use countersign::app::config::{CaSource, Config, KeySource, ServingCertificate};
+use countersign::app::settings::Settings;
+use countersign::model::KeyAlgorithm;
+use countersign::telemetry::log::Format;
+
+fn environment(variables: &[(&str, &str)]) -> BTreeMap<String, String> {
+    variables
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect()
+}
+
+/// A pod in a cluster, where the defaults work.
+fn cluster() -> BTreeMap<String, String> {
+    environment(&[("KUBERNETES_SERVICE_HOST", "10.0.0.1")])
+}
+
+fn check(yaml: &str, environment: &BTreeMap<String, String>) -> Result<Config, String> {
+    let settings = Settings::parse(yaml, "serve.yaml").map_err(|error| error.to_string())?;
+    let settings = settings
+        .with_environment(environment)
+        .map_err(|error| error.to_string())?;
+    Config::check(&settings, environment).map_err(|problems| problems.to_string())
+}
+
+#[test]
+fn defaults_work_in_a_cluster() {
+    for yaml in ["", "# nothing\n", "---\n", "{}"] {
+        let config = check(yaml, &cluster()).unwrap();
+        assert_eq!(config.listen.address.port(), 15012);
+        assert_eq!(config.listen.plaintext, None);
+        assert_eq!(config.monitoring.port(), 15014);
+        assert_eq!(config.ca.source, CaSource::Auto);
+        assert_eq!(config.certificates.default_lifetime.seconds(), 86_400);
+        assert_eq!(config.authentication.token_review.unwrap().audiences, ["istio-ca"]);
+        assert!(config.authentication.issuers.is_empty() && !config.authentication.client_certificates);
+    }
+}
+
+#[test]
+fn everything_can_be_set() {
+    let yaml = r"
+trustDomain: prod.example.org
+clusterId: blue
+listen:
+  address: '[::1]:0'
+  plaintext: 127.0.0.1:0
+  connections: 10
+  streamsPerConnection: 8
+  messageBytes: 8192
+  headerListBytes: 8192
+  handshakeSeconds: 3
+  callSeconds: 4
+  callsInFlight: 7
+  threads: 2
+monitoring:
+  address: 127.0.0.1:0
+ca:
+  type: self-signed
+  directory: /keys
+  selfSigned:
+    directory: /own
+    algorithm: p384
+    lifetime: 8760h
+certificates:
+  defaultLifetime: 1h30m
+  maximumLifetime: 48h
+  minimumLifetime: 90s
+  strictCsr: true
+servingCertificate:
+  names: [ca.example.org, 10.0.0.7, CA.example.org]
+  lifetime: 12h
+authentication:
+  tokenReview:
+    enabled: true
+    audiences: [a, b]
+    kubeconfig: /kube/config
+  issuers:
+  - issuer: https://issuer.example.org
+  - issuer: kubernetes/serviceaccount
+    jwksFile: /jwks.json
+    audiences: [x]
+    trustDomain: vm.example.org
+    namespaces: [one, two]
+    clusterId: green
+    maximumTokenLife: 1h
+  - issuer: https://third
+    jwksUri: http://third/keys?v=1
+    allowHttp: true
+  - issuer: https://kubernetes.default.svc
+    discovery: cluster
+  clientCertificates: true
+logging:
+  format: json
+  level: warn,countersign=debug
+shutdown:
+  drainSeconds: 0
+";
+    let config = check(yaml, &environment(&[])).unwrap();
+    assert_eq!(config.trust_domain.as_str(), "prod.example.org");
+    assert_eq!(config.listen.plaintext, Some("127.0.0.1:0".parse().unwrap()));
+    assert_eq!((config.listen.calls_in_flight, config.listen.threads), (7, Some(2)));
+    assert_eq!(config.ca.self_signed_algorithm, KeyAlgorithm::P384);
+    assert_eq!(config.certificates.default_lifetime.seconds(), 5400);
+    let ServingCertificate::Issued { names, .. } = &config.serving_certificate else {
+        panic!()
+    };
+    assert_eq!(
+        names.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["ca.example.org", "10.0.0.7"]
+    );
+    let issuers = &config.authentication.issuers;
+    assert_eq!(issuers[0].keys, KeySource::Discovery);
+    assert_eq!(
+        (issuers[0].cluster_id.as_str(), issuers[0].trust_domain.as_str()),
+        ("blue", "prod.example.org")
+    );
+    assert_eq!(issuers[1].keys, KeySource::File("/jwks.json".into()));
+    assert_eq!(
+        (issuers[1].cluster_id.as_str(), issuers[1].trust_domain.as_str()),
+        ("green", "vm.example.org")
+    );
+    assert_eq!(
+        issuers[1].namespaces.as_deref(),
+        Some(&["one".to_owned(), "two".to_owned()][..])
+    );
+    assert_eq!(issuers[2].keys, KeySource::Uri("http://third/keys?v=1".into()));
+    assert_eq!(issuers[3].keys, KeySource::Cluster);
+    assert_eq!(config.logging.format, Format::Json);
+    assert_eq!(config.drain.as_secs(), 0);
+}
+
+#[test]
+fn the_environment_wins_over_the_file_and_assignments_over_both() {
+    let variables = environment(&[
+        ("COUNTERSIGN_LISTEN_CALLS_IN_FLIGHT", "5"),
+        ("COUNTERSIGN_LISTEN_PLAINTEXT", "127.0.0.1:0"),
+        ("COUNTERSIGN_CLUSTER_ID", "0"),
+        ("COUNTERSIGN_SERVING_CERTIFICATE_NAMES", "[a.svc, b.svc]"),
+        ("COUNTERSIGN_AUTHENTICATION_ISSUERS", "[{issuer: x, jwksFile: /f}]"),
+        ("COUNTERSIGN_CA_TYPE", "self-signed"),
+        // What Kubernetes makes of a service named countersign.
+        ("COUNTERSIGN_SERVICE_HOST", "10.0.0.9"),
+        ("COUNTERSIGN_SERVICE_PORT_GRPC", "15012"),
+        ("COUNTERSIGN_PORT", "tcp://10.0.0.9:15012"),
+        ("COUNTERSIGN_PORT_15012_TCP_ADDR", "10.0.0.9"),
+        ("SOMETHING_ELSE", "x"),
+    ]);
+    let settings = Settings::parse("listen: {callsInFlight: 4, callSeconds: 9}", "serve.yaml")
+        .unwrap()
+        .with_environment(&variables)
+        .unwrap()
+        .with_assignment("ca.type=plugged-in")
+        .unwrap();
+    assert_eq!((settings.listen.calls_in_flight, settings.listen.call_seconds), (5, 9));
+    assert_eq!(settings.listen.plaintext.as_deref(), Some("127.0.0.1:0"));
+    assert_eq!(settings.cluster_id, "0");
+    assert_eq!(settings.serving_certificate.names, ["a.svc", "b.svc"]);
+    assert_eq!(settings.authentication.issuers[0].jwks_file.as_deref(), Some("/f"));
+    assert_eq!(settings.ca.r#type, "plugged-in");
+}
+
+#[test]
+fn every_problem_is_told_at_once() {
+    let told = check("trustDomain: A\nca: {type: x}\nlogging: {format: y}", &cluster()).unwrap_err();
+    assert_eq!(told.lines().count(), 3, "{told}");
+}
+
+/// name: what is written => the whole message
+macro_rules! refused {
+    ($($name:ident: $yaml:expr => $message:expr;)*) => {$(
+        #[test]
+        fn $name() {
+            assert_eq!(check($yaml, &cluster()).unwrap_err(), $message);
+        }
+    )*};
+}
+
+mod text {
+    use super::*;
+
+    refused! {
+        unknown_section: "listn: {}" => "serve.yaml:1:1: unknown key \"listn\"; did you mean listen?";
+        unknown_key: "listen:\n  adress: x" => "serve.yaml:2:3: unknown key \"adress\"; did you mean address?";
+        snake_case: "trust_domain: x" => "serve.yaml:1:1: unknown key \"trust_domain\"; did you mean trustDomain?";
+        key_in_the_wrong_section: "listen: {}\nstrictCsr: true" => "serve.yaml:2:1: unknown key \"strictCsr\" here; did you mean certificates.strictCsr?";
+        unlike_anything: "shutdown: {zzz: 1}" => "serve.yaml:1:12: unknown key \"zzz\"; known are drainSeconds";
+        unknown_key_of_an_issuer: "authentication:\n  issuers:\n  - issuer: x\n    jwksUrl: y" => "serve.yaml:4:5: unknown key \"jwksUrl\"; did you mean jwksUri?";
+        twice: "trustDomain: a\ntrustDomain: b" => "serve.yaml:2:1: duplicate mapping key `trustDomain` is not allowed here, in \"trustDomain: b\"";
+        not_a_number: "listen:\n  connections: many" => "serve.yaml:2:16: a whole number from 0 to 4294967295 is expected, in \"connections: many\"";
+        negative: "listen:\n  connections: -1" => "serve.yaml:2:16: a whole number from 0 to 4294967295 is expected, in \"connections: -1\"";
+        too_large_a_number: "listen:\n  connections: 4294967296" => "serve.yaml:2:16: a whole number from 0 to 4294967295 is expected, in \"connections: 4294967296\"";
+        not_a_switch: "certificates:\n  strictCsr: yes" => "serve.yaml:2:14: invalid boolean (true or false expected), in \"strictCsr: yes\"";
+        not_a_list: "servingCertificate:\n  names: a" => "serve.yaml:2:10: a list is expected, such as [a, b], in \"names: a\"";
+        a_list_for_a_section: "listen: [a]" => "serve.yaml:1:9: a section of keys and values is expected, in \"listen: [a]\"";
+        a_text_for_a_section: "listen: 15012" => "serve.yaml:1:9: a section of keys and values is expected, in \"listen: 15012\"";
+        nothing_for_a_text: "trustDomain:" => "serve.yaml:1:12: null is not allowed here, in \"trustDomain:\"";
+        not_yaml: "listen: {" => "serve.yaml:1:9: unclosed bracket '{', in \"listen: {\"";
+        two_documents: "trustDomain: a\n---\ntrustDomain: b" => "serve.yaml:3:1: only single YAML document expected but multiple found, in \"trustDomain: b\"";
+        not_a_mapping: "- a" => "serve.yaml:1:1: a section of keys and values is expected, in \"- a\"";
+    }
+}
+
+mod values {
+    use super::*;
+
+    refused! {
+        trust_domain: "trustDomain: Cluster.local" => "trustDomain: trust domain \"Cluster.local\" is not valid: write it as cluster.local";
+        trust_domain_as_uri: "trustDomain: spiffe://cluster.local" => "trustDomain: trust domain \"spiffe://cluster.local\" is not valid: give the bare name, without spiffe://";
+        cluster_id: "clusterId: ''" => "clusterId: it is empty; give the name that proxies send in their clusterid header, usually Kubernetes";
+        address_without_port: "listen: {address: 0.0.0.0}" => "listen.address: \"0.0.0.0\" is not an address with a port; write it as 0.0.0.0:15012 or [::]:15012";
+        address_by_name: "monitoring: {address: 'localhost:1'}" => "monitoring.address: \"localhost:1\" is not an address with a port; write it as 0.0.0.0:15012 or [::]:15012";
+        plaintext: "listen: {plaintext: 'yes'}" => "listen.plaintext: \"yes\" is not an address with a port; write it as 0.0.0.0:15012 or [::]:15012";
+        plaintext_on_the_same_door: "listen: {plaintext: '0.0.0.0:15012'}" => "listen.plaintext: it is the same as listen.address; give it a port of its own";
+        monitoring_on_the_same_door: "monitoring: {address: '0.0.0.0:15012'}" => "monitoring.address: it is the same as a listen address; give it a port of its own";
+        connections: "listen: {connections: 0}" => "listen.connections: 0 is out of range; give 1 to 1000000";
+        streams: "listen: {streamsPerConnection: 0}" => "listen.streamsPerConnection: 0 is out of range; give 1 to 100000";
+        message: "listen: {messageBytes: 100}" => "listen.messageBytes: 100 is out of range; give 4096 to 4194304";
+        headers: "listen: {headerListBytes: 100}" => "listen.headerListBytes: 100 is out of range; give 8192 to 1048576";
+        handshake: "listen: {handshakeSeconds: 0}" => "listen.handshakeSeconds: 0 is out of range; give 1 to 60";
+        call: "listen: {callSeconds: 61}" => "listen.callSeconds: 61 is out of range; give 1 to 60";
+        calls: "listen: {callsInFlight: 0}" => "listen.callsInFlight: 0 is out of range; give 1 to 100000";
+        threads: "listen: {threads: 0}" => "listen.threads: 0 is out of range; give 1 to 1024";
+        ca_type: "ca: {type: plugin}" => "ca.type: \"plugin\" is none of auto, self-signed, plugged-in";
+        ca_directory: "ca: {directory: ''}" => "ca.directory: it is empty; give a path or leave the key out";
+        mixed_directories: "ca: {directory: /x, selfSigned: {directory: /x}}" => "ca.selfSigned.directory: it is the same as ca.directory; plugged-in files and a root of our own must not mix";
+        algorithm: "ca: {selfSigned: {algorithm: rsa}}" => "ca.selfSigned.algorithm: \"rsa\" is none of p256, p384";
+        root_lifetime: "ca: {selfSigned: {lifetime: 10y}}" => "ca.selfSigned.lifetime: \"10y\" is not a span of time: write it as 24h, 90m, 1h30m or 45s";
+        short_root: "ca: {selfSigned: {lifetime: 24h}}" => "ca.selfSigned.lifetime: 24h is not longer than certificates.defaultLifetime (24h); a root must outlive what it signs, by years";
+        no_lifetime: "certificates: {maximumLifetime: '0'}" => "certificates.maximumLifetime: \"0\" is not a lifetime; give whole seconds, at least one and at most 136 years";
+        broken_seconds: "certificates: {minimumLifetime: 60500ms}" => "certificates.minimumLifetime: \"60500ms\" is not a lifetime; give whole seconds, at least one and at most 136 years";
+        bare_number: "certificates: {defaultLifetime: '86400'}" => "certificates.defaultLifetime: \"86400\" is not a span of time: write it as 24h, 90m, 1h30m or 45s";
+        default_above_maximum: "certificates: {defaultLifetime: 3000h}" => "certificates.defaultLifetime: 3000h is longer than certificates.maximumLifetime (2160h); shorten it or raise the maximum";
+        minimum_above_default: "certificates: {minimumLifetime: 25h}" => "certificates.minimumLifetime: 25h is longer than certificates.defaultLifetime (24h); lower it or raise the default";
+        tiny_minimum: "certificates: {minimumLifetime: 9s}" => "certificates.minimumLifetime: 9s is less than 10s; proxies with such certificates would do nothing but renew";
+        no_names: "servingCertificate: {names: []}" => "servingCertificate.names: it is empty; proxies check our name: give the one in their CA_ADDR, usually istiod.istio-system.svc";
+        bad_name: "servingCertificate: {names: [a.svc, 'b c']}" => "servingCertificate.names[1]: \"b c\" is neither a DNS name nor an IP address";
+        serving_lifetime: "servingCertificate: {lifetime: 59s}" => "servingCertificate.lifetime: 59s is less than 60s; use a day or more";
+        half_a_pair: "servingCertificate: {certificateFile: /c}" => "servingCertificate.keyFile: it is missing while certificateFile is set; give both, or neither to have a certificate issued";
+        other_half_of_a_pair: "servingCertificate: {keyFile: /k}" => "servingCertificate.certificateFile: it is missing while keyFile is set; give both, or neither to have a certificate issued";
+        log_format: "logging: {format: xml}" => "logging.format: \"xml\" is none of text, json";
+        log_level: "logging: {level: loud}" => "logging.level: \"loud\" is not a log level: give error, warn, info, debug or trace, or a list such as info,countersign::issue=debug (no such level)";
+        drain: "shutdown: {drainSeconds: 3601}" => "shutdown.drainSeconds: 3601 is out of range; give 0 to 3600";
+    }
+}
+
+mod authentication {
+    use super::*;
+
+    refused! {
+        nobody: "authentication: {tokenReview: {enabled: false}}" => "authentication: nobody would be believed: in a cluster leave tokenReview on; elsewhere give tokenReview.kubeconfig, or issuers whose tokens are verified here";
+        no_audience: "authentication: {tokenReview: {audiences: []}}" => "authentication.tokenReview.audiences: an audience is missing or empty; without one, tokens made for other services would be accepted: use istio-ca";
+        empty_audience: "authentication: {issuers: [{issuer: x, jwksFile: /f, audiences: ['']}]}" => "authentication.issuers[0].audiences: an audience is missing or empty; without one, tokens made for other services would be accepted: use istio-ca";
+        no_issuer: "authentication: {issuers: [{}]}" => "authentication.issuers[0].issuer: it is empty; give exactly what the tokens' iss says";
+        issuer_twice: "authentication: {issuers: [{issuer: x, jwksFile: /f}, {issuer: x, jwksFile: /g}]}" => "authentication.issuers[1].issuer: \"x\" stands here twice for cluster \"Kubernetes\"; give each cluster its clusterId";
+        two_sources: "authentication: {issuers: [{issuer: x, jwksFile: /f, jwksUri: 'https://x'}]}" => "authentication.issuers[0].discovery: only one of discovery, jwksUri and jwksFile can say where the keys are; leave the others out";
+        discovery: "authentication: {issuers: [{issuer: 'https://x', discovery: auto}]}" => "authentication.issuers[0].discovery: \"auto\" is none of issuer, cluster";
+        nothing_to_discover_at: "authentication: {issuers: [{issuer: kubernetes}]}" => "authentication.issuers[0].issuer: \"kubernetes\" is neither https nor http; write it as https://host/path";
+        query: "authentication: {issuers: [{issuer: 'https://x/?y'}]}" => "authentication.issuers[0].issuer: an issuer to discover keys at has no query and no fragment; give jwksUri";
+        unprotected: "authentication: {issuers: [{issuer: 'http://x'}]}" => "authentication.issuers[0].issuer: \"http://x\" is not protected: whoever sits on the way can make any identity; use https, or set allowHttp: true for tests";
+        not_the_web: "authentication: {issuers: [{issuer: x, jwksUri: 'file:///f'}]}" => "authentication.issuers[0].jwksUri: \"file:///f\" is not an address; write it as https://host/path";
+        password: "authentication: {issuers: [{issuer: x, jwksUri: 'https://u:p@x/'}]}" => "authentication.issuers[0].jwksUri: it holds a user name or password, which would end up in logs; leave that out";
+        useless_ca_file: "authentication: {issuers: [{issuer: x, jwksFile: /f, caFile: /c}]}" => "authentication.issuers[0].caFile: it is set, but the keys do not come over the network with it; leave it out";
+        foreign_domain: "authentication: {issuers: [{issuer: x, jwksFile: /f, trustDomain: X}]}" => "authentication.issuers[0].trustDomain: trust domain \"X\" is not valid: write it as x";
+        no_namespace: "authentication: {issuers: [{issuer: x, jwksFile: /f, namespaces: []}]}" => "authentication.issuers[0].namespaces: it is empty, so that nobody would be believed; list namespaces, or leave it out for all";
+        bad_namespace: "authentication: {issuers: [{issuer: x, jwksFile: /f, namespaces: [a, B]}]}" => "authentication.issuers[0].namespaces: \"B\" is not a namespace name (a DNS label: lower-case letters, digits and dashes, at most 63)";
+        token_life: "authentication: {issuers: [{issuer: x, jwksFile: /f, maximumTokenLife: 1d}]}" => "authentication.issuers[0].maximumTokenLife: \"1d\" is not a span of time: write it as 24h, 90m, 1h30m or 45s";
+    }
+
+    #[test]
+    fn review_without_a_cluster() {
+        assert_eq!(
+            check("authentication: {tokenReview: {enabled: true}}", &environment(&[])).unwrap_err(),
+            "authentication.tokenReview.enabled: it is true, but this is not a pod in a cluster (KUBERNETES_SERVICE_HOST is not set); give tokenReview.kubeconfig"
+        );
+    }
+
+    #[test]
+    fn keys_of_a_cluster_without_a_cluster() {
+        assert_eq!(
+            check(
+                "authentication: {issuers: [{issuer: x, discovery: cluster}]}",
+                &environment(&[])
+            )
+            .unwrap_err(),
+            "authentication.issuers[0].discovery: it is cluster, but this is not a pod in a cluster (KUBERNETES_SERVICE_HOST is not set); give tokenReview.kubeconfig"
+        );
+    }
+
+    #[test]
+    fn defaults_without_a_cluster() {
+        assert!(
+            check("", &environment(&[]))
+                .unwrap_err()
+                .starts_with("authentication: nobody would be believed")
+        );
+    }
+}
+
+mod overrides {
+    use super::*;
+
+    fn variable(name: &str, value: &str) -> String {
+        Settings::default()
+            .with_environment(&environment(&[(name, value)]))
+            .unwrap_err()
+            .to_string()
+    }
+
+    fn assignment(text: &str) -> String {
+        Settings::default().with_assignment(text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn unknown_variable() {
+        assert_eq!(
+            variable("COUNTERSIGN_LISTEN_ADRESS", "x"),
+            "COUNTERSIGN_LISTEN_ADRESS: unknown variable \"COUNTERSIGN_LISTEN_ADRESS\"; did you mean COUNTERSIGN_LISTEN_ADDRESS?"
+        );
+    }
+
+    #[test]
+    fn bad_value_in_a_variable() {
+        assert_eq!(
+            variable("COUNTERSIGN_LISTEN_THREADS", "two"),
+            "COUNTERSIGN_LISTEN_THREADS: \"two\" does not fit: invalid type: string \"two\", expected a whole number"
+        );
+    }
+
+    #[test]
+    fn bad_yaml_in_a_variable() {
+        assert_eq!(
+            variable("COUNTERSIGN_AUTHENTICATION_ISSUERS", "[{"),
+            "COUNTERSIGN_AUTHENTICATION_ISSUERS: unclosed bracket '{', in \"[{\""
+        );
+    }
+
+    #[test]
+    fn unknown_assignment() {
+        assert_eq!(
+            assignment("listen.adress=x"),
+            "--set listen.adress=x: unknown key \"listen.adress\"; did you mean listen.address?"
+        );
+    }
+
+    #[test]
+    fn assignment_without_value() {
+        assert_eq!(
+            assignment("listen.address"),
+            "--set listen.address: write it as key=value, such as logging.level=debug"
+        );
+    }
+
+    #[test]
+    fn whole_sections_are_not_assigned() {
+        assert!(assignment("listen={}").starts_with("--set listen={}: unknown key \"listen\""));
+    }
+}
