@@ -92,7 +92,7 @@ impl Settings {
         let by_variable: BTreeMap<String, String> = paths().into_iter().map(|path| (variable(&path), path)).collect();
         environment
             .iter()
-            .filter(|(name, _)| name.starts_with(PREFIX) && !is_service_link(name))
+            .filter(|(name, _)| name.starts_with(PREFIX) && *name != CONFIG_VARIABLE && !is_service_link(name))
             .try_fold(self, |settings, (name, value)| match by_variable.get(name) {
                 Some(path) => settings.with(path, value, name),
                 None => Err(SettingsError::Override {
@@ -144,6 +144,9 @@ impl Settings {
 }
 
 const PREFIX: &str = "COUNTERSIGN_";
+
+/// Names the settings file itself.
+pub const CONFIG_VARIABLE: &str = "COUNTERSIGN_CONFIG";
 
 /// Kubernetes gives every pod `<NAME>_SERVICE_…` and `<NAME>_PORT…` for each service of its namespace.
 fn is_service_link(name: &str) -> bool {
@@ -220,6 +223,9 @@ const NUMBER: &str = "a whole number from 0 to 4294967295 is expected";
 fn unknown<'a>(what: &str, given: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
     match nearest(given, known.clone()) {
         Some(name) => format!("unknown {what} {given:?}; did you mean {name}?"),
+        None if known.clone().count() > 12 => {
+            format!("unknown {what} {given:?}; countersign serve --validate prints all settings")
+        }
         None => format!(
             "unknown {what} {given:?}; known are {}",
             known.collect::<Vec<_>>().join(", ")

@@ -36,7 +36,7 @@ Exit status: 0 when all went well, 1 when it did not, 2 when the command line is
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::Arguments),
-    Request(request::Arguments),
+    Request(Box<request::Arguments>),
     Check(check::Arguments),
     Demo(demo::Arguments),
 }

@@ -8,6 +8,7 @@ use clap::Args;
 
 use super::output;
 use crate::app::config::Config;
+use crate::app::read_settings::CONFIG_VARIABLE;
 use crate::app::serve;
 use crate::app::settings::Settings;
 use crate::platform::process;
@@ -48,7 +49,7 @@ Every key of the file is a variable too: listen.callsInFlight is COUNTERSIGN_LIS
 #[derive(Debug, Args)]
 pub struct SettingsSource {
     /// The settings, YAML. Without it, the defaults.
-    #[arg(long, short, value_name = "FILE", env = "COUNTERSIGN_CONFIG")]
+    #[arg(long, short, value_name = "FILE", env = CONFIG_VARIABLE)]
     pub config: Option<PathBuf>,
     /// One setting, over those of the file and of COUNTERSIGN_* variables; repeatable.
     #[arg(long = "set", value_name = "KEY=VALUE")]
@@ -61,7 +62,8 @@ impl SettingsSource {
         let environment = process::environment();
         let settings = Settings::load(self.config.as_deref(), &environment, &self.assignments)
             .context("the settings cannot be read")?;
-        let config = Config::check(&settings, &environment).context("these settings cannot work")?;
+        let config = Config::check(&settings, &environment)
+            .map_err(|problems| anyhow::anyhow!("these settings cannot work:\n{problems}"))?;
         Ok((settings, config))
     }
 }

@@ -149,6 +149,7 @@ fn the_environment_wins_over_the_file_and_assignments_over_both() {
         ("COUNTERSIGN_PORT", "tcp://10.0.0.9:15012"),
         ("COUNTERSIGN_PORT_15012_TCP_ADDR", "10.0.0.9"),
         ("SOMETHING_ELSE", "x"),
+        ("COUNTERSIGN_CONFIG", "serve.yaml"),
     ]);
     let settings = Settings::parse("listen: {callsInFlight: 4, callSeconds: 9}", "serve.yaml")
         .unwrap()
@@ -352,6 +353,14 @@ mod overrides {
         assert_eq!(
             assignment("listen.address"),
             "--set listen.address: write it as key=value, such as logging.level=debug"
+        );
+    }
+
+    #[test]
+    fn unlike_any_setting() {
+        assert_eq!(
+            assignment("zzz=1"),
+            "--set zzz=1: unknown key \"zzz\"; countersign serve --validate prints all settings"
         );
     }
 

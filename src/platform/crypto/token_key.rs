@@ -18,7 +18,7 @@ pub struct TokenKey {
 }
 
 enum Pair {
-    Es256(EcdsaKeyPair),
+    Es256(Box<EcdsaKeyPair>),
     Rs256(Box<RsaKeyPair>),
 }
 
@@ -50,7 +50,7 @@ impl TokenKey {
         let pair = EcdsaKeyPair::from_pkcs8(algorithm, made.as_ref(), &random)
             .map_err(|error| PrivateKeyError::Rejected(error.to_string()))?;
         Ok(Self {
-            pair: Pair::Es256(pair),
+            pair: Pair::Es256(Box::new(pair)),
             random,
         })
     }
