@@ -9,14 +9,14 @@ use tokio::runtime::Handle;
 use super::config::{self, Config};
 use crate::cluster::ApiServer;
 use crate::issue::authenticate::Authenticators;
-use crate::issue::authenticate::offline::{HttpOptions, IssuerConfig, KeyRefresher, KeySource, OfflineJwt};
+use crate::issue::authenticate::offline::{
+    DEFAULT_CLOCK_SKEW, HttpOptions, IssuerConfig, KeyRefresher, KeySource, OfflineJwt,
+};
 use crate::issue::authenticate::token_review::{TokenReviewAuthenticator, TokenReviewConfig};
 use crate::platform::Clock;
 use crate::platform::shutdown::Shutdown;
 use crate::telemetry::{Condition, Metrics, Readiness};
 
-/// How far a token's `iat` and `nbf` may lie ahead of our clock.
-const CLOCK_SKEW: Duration = Duration::from_secs(30);
 /// How often readiness hears about token keys.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -152,6 +152,6 @@ async fn offline(issuer: &config::Issuer, all: &config::Authentication) -> anyho
         namespaces: issuer.namespaces.clone(),
         cluster: issuer.cluster_id.clone(),
         max_token_life: issuer.maximum_token_life,
-        clock_skew: CLOCK_SKEW,
+        clock_skew: DEFAULT_CLOCK_SKEW,
     })
 }

@@ -1,5 +1,7 @@
 //! The wiring: settings as written become a checked configuration, and that becomes a running program. The only room that picks
 //! implementations.
+//!
+//! Takes: settings. Gives: a running [`serve::App`], or every reason why not. Not here: how anything is done.
 
 pub mod authenticators;
 pub mod ca;

@@ -79,6 +79,8 @@ pub struct App {
     bound: Bound,
     /// Holds the lock on the CA's directory for as long as we may sign.
     authority: Authority,
+    /// Where a changed CA would be published: whoever signs, serves or checks health reads the other end.
+    current: watch::Sender<Arc<CaSnapshot>>,
     background: Background,
 }
 
@@ -107,9 +109,10 @@ impl App {
         let (authenticators, background) = authenticators::open(config, clock.clone(), &metrics, &readiness)
             .await
             .context("authentication")?;
+        let (current, signing) = watch::channel(ca.clone());
         let issuer = Arc::new(Issuer::new(
             authenticators,
-            watch::channel(ca.clone()).1,
+            signing,
             policy(&config.certificates),
             clock.clone(),
             Arc::new(SystemRandom::default()),
@@ -131,6 +134,7 @@ impl App {
         Ok(Self {
             bound,
             authority,
+            current,
             background,
         })
     }
@@ -159,12 +163,13 @@ impl App {
         let Self {
             bound,
             authority,
+            current,
             background,
         } = self;
         background.start(&shutdown);
         let ended = bound.serve(shutdown).await;
         // The lock goes last: no other process may sign before this one is done.
-        drop(authority);
+        drop((current, authority));
         Ok(ended?)
     }
 }

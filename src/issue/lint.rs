@@ -163,3 +163,6 @@ fn names_are_right(found: &[GeneralName<'_>], subject: &Subject) -> bool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

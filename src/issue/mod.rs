@@ -4,7 +4,7 @@
 //! file calls steps. Not here: protobuf, sockets, where the CA's key comes from.
 
 pub mod authenticate;
-mod authorize;
+pub mod authorize;
 pub mod csr;
 mod lint;
 pub mod plan;
@@ -14,7 +14,7 @@ mod sign;
 mod testing;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, watch};
 
@@ -172,7 +172,7 @@ impl Issuer {
         self.metrics
             .stage(Stage::Certify)
             .observe((self.clock.instant() - authenticated).as_secs_f64());
-        let issued = record::record(signed);
+        let issued = record::record(signed, self.clock.instant() - start);
         if issued.facts().clamped {
             self.metrics.clamped.inc();
         }
@@ -214,7 +214,7 @@ impl Issuer {
             serial,
         };
         let plan = plan::server(names, public_key_info, key, lifetime, profile, circumstances)?;
-        Ok(record::record(sign::sign(plan)?))
+        Ok(record::record(sign::sign(plan)?, Duration::ZERO))
     }
 
     /// The shortest lifetime that is issued.

@@ -352,3 +352,6 @@ pub(super) fn key_id(public_key_info: &[u8]) -> [u8; 20] {
         .unwrap_or_default();
     crypto::key_identifier(&bits)
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 //! its place behind the same door.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::plan::{Facts, Subject};
 use super::sign::Signed;
@@ -48,8 +49,8 @@ impl Issued {
     }
 }
 
-/// Puts a certificate on record.
-pub fn record(signed: Signed) -> Issued {
+/// Puts a certificate on record. `took` is how long the request took so far.
+pub fn record(signed: Signed, took: Duration) -> Issued {
     let Signed { certificate, facts, ca } = signed;
     match &facts.subject {
         Subject::Workload(grant) => {
@@ -70,6 +71,7 @@ pub fn record(signed: Signed) -> Issued {
                 node = proof.node.as_deref(),
                 credential_id = proof.credential_id.as_deref(),
                 generation = ca.generation(),
+                duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
                 "issued"
             );
         }

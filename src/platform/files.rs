@@ -99,7 +99,7 @@ pub fn write(path: &Path, content: &[u8], mode: Mode) -> Result<(), FileError> {
     write_with(path, mode, |file| file.write_all(content))
 }
 
-/// As [`write`], for content that comes piece by piece.
+/// As [`write()`], for content that comes piece by piece.
 pub fn write_with(
     path: &Path,
     mode: Mode,

@@ -16,5 +16,6 @@ mod generated;
 mod house;
 mod offline;
 mod review;
+mod serve;
 mod settings;
 mod support;

@@ -1,6 +1,6 @@
 //! Who calls? Every way to prove it, and the order in which they count.
 //!
-//! Takes: a [`Request`](crate::model::Request)'s credentials. Gives: a [`Caller`], which only this folder can make. Not here: what the
+//! Takes: a [`Request`]'s credentials. Gives: a [`Caller`], which only this folder can make. Not here: what the
 //! caller may have.
 //!
 //! Among the token authenticators the one that a token belongs to decides, and its rejection is final: only [`Verdict::NotMine`] passes

@@ -258,3 +258,29 @@ async fn no_character_of_a_token_can_be_changed() {
         }
     }
 }
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(500))]
+
+    /// Whatever stands in the parts of a token, nothing panics and nobody is recognised.
+    #[test]
+    fn junk_is_nobody(
+        header in "\\PC{0,40}|\\{\"alg\":\"(ES256|RS256|none)\"(,\"kid\":\"(rsa|p256)\")?\\}",
+        payload in "\\PC{0,40}|\\{\"iss\":\"https://vms.example.com\"(,\"(aud|exp|sub|kubernetes.io)\":(\\{\\}|\\[\\]|\"a\"|-1|null)){0,3}\\}",
+        signature: [u8; 64],
+        encoded: bool,
+    ) {
+        thread_local! {
+            static RIG: Rig = {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+                runtime.block_on(Keys::new().rig())
+            };
+        }
+        let token = match encoded {
+            true => format!("{}.{}.{}", encode(header), encode(payload), encode(signature)),
+            false => format!("{header}.{payload}.{}", encode(signature)),
+        };
+        let said = RIG.with(|rig| rig.says(&token, None));
+        proptest::prop_assert!(!said.starts_with("accepted"), "{token}: {said}");
+    }
+}

@@ -4,3 +4,4 @@ pub mod api_server;
 pub mod ca;
 pub mod fake_ca;
 pub mod tokens;
+pub mod server;

@@ -1,0 +1,78 @@
+//! README and the demo's own advice, run as written with a real shell and the real `openssl`.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn countersign() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_countersign"))
+}
+
+/// Runs lines as a person would type them, in `directory`, with our program on the path; stops at the first that fails.
+fn shell(lines: &str, directory: &Path) -> Output {
+    let path = std::env::var("PATH").unwrap();
+    let ours = countersign().parent().unwrap().display();
+    Command::new("bash")
+        .args(["-euo", "pipefail", "-c", lines])
+        .current_dir(directory)
+        .env("PATH", format!("{ours}:{path}"))
+        .output()
+        .unwrap()
+}
+
+fn succeeds(lines: &str, directory: &Path) -> String {
+    let output = shell(lines, directory);
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(
+        output.status.success(),
+        "{lines}\n{}\n{}",
+        text(&output.stdout),
+        text(&output.stderr)
+    );
+    text(&output.stdout)
+}
+
+#[test]
+fn every_command_of_the_readme_works_as_written() {
+    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let blocks: Vec<&str> = readme
+        .split("```sh\n")
+        .skip(1)
+        .map(|rest| rest.split("```").next().unwrap())
+        .collect();
+    assert!(blocks.len() >= 5, "README has {} blocks of commands", blocks.len());
+    let directory = tempfile::tempdir().unwrap();
+    let shown = succeeds(&blocks.concat(), directory.path());
+    for expected in [
+        "demo/cert-chain.pem: OK",
+        "plugged-in/cert-chain.pem: OK",
+        "URI:spiffe://cluster.local/ns/default/sa/sleep",
+    ] {
+        assert!(shown.contains(expected), "{expected} is missing in\n{shown}");
+    }
+}
+
+#[test]
+fn the_demo_s_openssl_lines_prove_what_they_should() {
+    let directory = tempfile::tempdir().unwrap();
+    // A path that a shell would take apart.
+    let shown = succeeds("countersign demo --dir \"it's here\" --tokens 3", directory.path());
+    let lines: Vec<&str> = shown
+        .lines()
+        .filter_map(|line| line.strip_prefix("  "))
+        .filter(|line| line.starts_with("openssl") || line.starts_with("test "))
+        .collect();
+    assert_eq!(lines.len(), 3, "{shown}");
+    let proof = succeeds(&lines.join("\n"), directory.path());
+    assert!(
+        proof.contains(": OK") && proof.contains("URI:spiffe://cluster.local/ns/default/sa/sleep"),
+        "{proof}"
+    );
+    // They would notice another key.
+    succeeds(
+        "openssl ecparam -name prime256v1 -genkey -noout -out \"it's here/key.pem\"",
+        directory.path(),
+    );
+    assert!(!shell(lines[2], directory.path()).status.success());
+    let tokens = std::fs::read_to_string(directory.path().join("it's here/tokens")).unwrap();
+    assert_eq!(tokens.lines().count(), 3);
+}
