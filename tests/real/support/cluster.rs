@@ -19,6 +19,8 @@ pub const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 /// The one of this run.
 pub fn cluster() -> &'static Cluster {
     static CLUSTER: LazyLock<Cluster> = LazyLock::new(Cluster::start);
+    // Every test says so by itself, not only the one that comes first.
+    part("KUBEBUILDER_ASSETS");
     &CLUSTER
 }
 
