@@ -50,6 +50,11 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
                 print_settings(&settings)?;
             }
             output::result("settings: ok");
+            if !config.authentication.issuers.is_empty() {
+                output::result(
+                    "note: tokens that are verified offline stay good until they expire, also when their pod is deleted",
+                );
+            }
             authority::inspect(&authority_config(&config, false), now).context("the CA")?
         }
     };

@@ -135,9 +135,9 @@ fn extensions(
     }
 }
 
-fn last_arc(extension: &X509Extension<'_>) -> Option<u64> {
+fn last_arc(extension: &X509Extension<'_>) -> Option<u8> {
     match *extension.oid.as_bytes() {
-        [0x55, 0x1d, arc] => Some(u64::from(arc)),
+        [0x55, 0x1d, arc] => Some(arc),
         _ => None,
     }
 }

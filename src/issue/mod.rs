@@ -27,8 +27,8 @@ use crate::authority::CaSnapshot;
 use crate::model::{KeyAlgorithm, Kind, Lifetime, Request, Serial, ServingName};
 use crate::platform::crypto::SigningError;
 use crate::platform::{Clock, Random, RandomError, process};
-use crate::telemetry::Metrics;
 use crate::telemetry::metrics::Stage;
+use crate::telemetry::{Metrics, Seldom};
 
 /// What every issued certificate follows.
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +49,7 @@ pub struct Issuer {
     metrics: Arc<Metrics>,
     /// Room for slow cryptography: as many at once as there are processors, the rest waits without a thread.
     slow: Arc<Semaphore>,
+    clamping: Seldom,
 }
 
 /// Why a request got no certificate.
@@ -144,6 +145,7 @@ impl Issuer {
             random,
             metrics,
             slow,
+            clamping: Seldom::every(3600),
         }
     }
 
@@ -175,6 +177,10 @@ impl Issuer {
         let issued = record::record(signed, self.clock.instant() - start);
         if issued.facts().clamped {
             self.metrics.clamped.inc();
+            if self.clamping.is_due(now) {
+                let not_after = issued.ca().validity().not_after;
+                tracing::warn!(%not_after, "certificates live shorter than asked for, since a certificate above them ends then: renew it");
+            }
         }
         Ok(issued)
     }

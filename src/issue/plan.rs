@@ -241,13 +241,19 @@ enum Names<'a> {
 
 /// The object identifiers below id-ce (2.5.29), by their last arc.
 pub(super) mod extension {
-    pub const SUBJECT_KEY_ID: u64 = 14;
-    pub const KEY_USAGE: u64 = 15;
-    pub const SUBJECT_ALTERNATIVE_NAME: u64 = 17;
-    pub const BASIC_CONSTRAINTS: u64 = 19;
-    pub const AUTHORITY_KEY_ID: u64 = 35;
-    pub const EXTENDED_KEY_USAGE: u64 = 37;
+    pub const SUBJECT_KEY_ID: u8 = 14;
+    pub const KEY_USAGE: u8 = 15;
+    pub const SUBJECT_ALTERNATIVE_NAME: u8 = 17;
+    pub const BASIC_CONSTRAINTS: u8 = 19;
+    pub const AUTHORITY_KEY_ID: u8 = 35;
+    pub const EXTENDED_KEY_USAGE: u8 = 37;
 }
+
+/// The extended key usages (RFC 5280, 4.2.1.12): a workload is server and client; our own server is reached as one and never calls.
+const SERVER_AND_CLIENT: [u8; 22] = [
+    0x30, 20, 6, 8, 0x2b, 6, 1, 5, 5, 7, 3, 1, 6, 8, 0x2b, 6, 1, 5, 5, 7, 3, 2,
+];
+const SERVER: [u8; 12] = [0x30, 10, 6, 8, 0x2b, 6, 1, 5, 5, 7, 3, 1];
 
 fn write_extensions(
     writer: &mut DERWriterSeq<'_>,
@@ -263,19 +269,11 @@ fn write_extensions(
         &[3, 2, 7, 0x80]
     };
     write_extension(writer, extension::KEY_USAGE, true, usage);
-    // serverAuth, clientAuth: a workload is both; our server is reached as one and never calls.
-    let (server, client) = (&[1, 3, 6, 1, 5, 5, 7, 3, 1], &[1, 3, 6, 1, 5, 5, 7, 3, 2]);
-    let purposes = sequence(|writer| {
-        writer
-            .next()
-            .write_oid(&yasna::models::ObjectIdentifier::from_slice(server));
-        if matches!(names, Names::Identity(_)) {
-            writer
-                .next()
-                .write_oid(&yasna::models::ObjectIdentifier::from_slice(client));
-        }
-    });
-    write_extension(writer, extension::EXTENDED_KEY_USAGE, false, &purposes);
+    let purposes: &[u8] = match names {
+        Names::Identity(_) => &SERVER_AND_CLIENT,
+        Names::Serving(_) => &SERVER,
+    };
+    write_extension(writer, extension::EXTENDED_KEY_USAGE, false, purposes);
     write_extension(writer, extension::BASIC_CONSTRAINTS, true, &[0x30, 0]);
     let key_id = yasna::construct_der(|writer| writer.write_bytes(&key_id(public_key_info)));
     write_extension(writer, extension::SUBJECT_KEY_ID, false, &key_id);
@@ -304,11 +302,9 @@ pub(super) fn sequence(content: impl FnOnce(&mut DERWriterSeq<'_>)) -> Vec<u8> {
     yasna::construct_der(|writer| writer.write_sequence(content))
 }
 
-fn write_extension(writer: &mut DERWriterSeq<'_>, arc: u64, critical: bool, content: &[u8]) {
+fn write_extension(writer: &mut DERWriterSeq<'_>, arc: u8, critical: bool, content: &[u8]) {
     writer.next().write_sequence(|writer| {
-        writer
-            .next()
-            .write_oid(&yasna::models::ObjectIdentifier::from_slice(&[2, 5, 29, arc]));
+        writer.next().write_der(&[6, 3, 0x55, 0x1d, arc]);
         if critical {
             writer.next().write_bool(true);
         }
@@ -325,32 +321,33 @@ fn write_name(writer: &mut DERWriterSeq<'_>, tag: u64, content: &[u8]) {
 /// UTCTime through 2049, GeneralizedTime from 2050 (RFC 5280, 4.1.2.5).
 fn write_time(writer: DERWriter<'_>, time: Timestamp) {
     let time = time::OffsetDateTime::from_unix_timestamp(time.unix()).unwrap_or(time::OffsetDateTime::UNIX_EPOCH);
-    let (year, rest) = (
-        time.year(),
-        format!(
-            "{:02}{:02}{:02}{:02}{:02}Z",
-            u8::from(time.month()),
-            time.day(),
-            time.hour(),
-            time.minute(),
-            time.second()
-        ),
-    );
-    let (tag, text) = if (1950..2050).contains(&year) {
-        (0x17, format!("{:02}{rest}", year % 100))
+    let year = time.year().unsigned_abs();
+    let pairs = [
+        year / 100,
+        year % 100,
+        u32::from(u8::from(time.month())),
+        u32::from(time.day()),
+        u32::from(time.hour()),
+        u32::from(time.minute()),
+        u32::from(time.second()),
+    ];
+    let mut der = [0x18, 15, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, b'Z'];
+    for (place, pair) in der[2..16].chunks_mut(2).zip(pairs) {
+        place.copy_from_slice(&[b'0' + (pair / 10) as u8, b'0' + (pair % 10) as u8]);
+    }
+    if (1950..2050).contains(&year) {
+        // The same without the century.
+        der[2..4].copy_from_slice(&[0x17, 13]);
+        writer.write_der(&der[2..]);
     } else {
-        (0x18, format!("{year:04}{rest}"))
-    };
-    let mut der = vec![tag, text.len() as u8];
-    der.extend_from_slice(text.as_bytes());
-    writer.write_der(&der);
+        writer.write_der(&der);
+    }
 }
 
+/// The subject key identifier of a key.
 pub(super) fn key_id(public_key_info: &[u8]) -> [u8; 20] {
-    let bits = crypto::public_key(public_key_info)
-        .map(|(_, bits)| bits)
-        .unwrap_or_default();
-    crypto::key_identifier(&bits)
+    let bits = KeyAlgorithm::read(public_key_info).map_or(&[][..], |(_, bits)| bits);
+    crypto::key_identifier(bits)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use yasna::{DERWriter, Tag};
 use super::authenticate::Caller;
 use super::authorize::{Grant, authorize};
 use super::csr::{self, CheckedCsr};
-use super::plan::{Circumstances, Profile};
+use super::plan::{Circumstances, Profile, sequence};
 use crate::authority::CaSnapshot;
 use crate::model::{Bundle, CaCertificate, Identity, KeyAlgorithm, Lifetime, Serial, Timestamp, Validity};
 use crate::platform::crypto::{self, KeyFormat, SigningKey};
@@ -23,8 +23,8 @@ pub(super) const LONG: Validity = Validity {
     not_before: NOW.plus(-365 * DAY),
     not_after: NOW.plus(3650 * DAY),
 };
-/// The keys under `tests/vectors/csrs/keys` that may sign.
-pub(super) const SIGNERS: [&str; 4] = ["p256", "p384", "rsa-2048", "ed25519"];
+/// One key of each kind under `tests/vectors/csrs/keys`, to sign with.
+pub(super) const SIGNERS: [&str; 4] = ["p256-other", "p384", "rsa-2048", "ed25519"];
 
 /// A file of `tests/vectors/csrs`.
 pub(super) fn vector(name: &str) -> String {
@@ -83,7 +83,7 @@ pub(super) struct TestCa {
 impl Default for TestCa {
     fn default() -> Self {
         Self {
-            key: "p256",
+            key: "p256-other",
             subject: plain_name(),
             has_key_id: true,
             validity: LONG,
@@ -93,7 +93,7 @@ impl Default for TestCa {
 
 impl TestCa {
     pub fn build(&self) -> Arc<CaSnapshot> {
-        let (root_key, root_info) = key("p256-other");
+        let (root_key, root_info) = key("p256");
         let root_name = name(&[&[(&[2, 5, 4, 3], 0x0c, b"Root")]]);
         let root = certificate(&root_key, &root_name, &root_name, &root_info, true, LONG);
         let (key, info) = key(self.key);
@@ -122,7 +122,7 @@ type Attribute<'a> = (&'a [u64], u8, &'a [u8]);
 
 /// A distinguished name: attributes (type, string tag, content) by RDN.
 fn name(rdns: &[&[Attribute<'_>]]) -> Vec<u8> {
-    yasna::construct_der_seq(|writer| {
+    sequence(|writer| {
         for rdn in rdns {
             writer.next().write_set(|writer| {
                 for (kind, tag, content) in *rdn {
@@ -182,7 +182,7 @@ fn certificate(
             writer.next().write_bytes(content);
         });
     };
-    let to_be_signed = yasna::construct_der_seq(|writer| {
+    let to_be_signed = sequence(|writer| {
         writer.next().write_tagged(Tag::context(0), |writer| writer.write_u8(2));
         writer.next().write_u8(7);
         writer.next().write_der(issuer_key.signature_algorithm().der());
@@ -205,7 +205,7 @@ fn certificate(
         });
     });
     let signature = issuer_key.sign(&to_be_signed).unwrap();
-    let der = yasna::construct_der_seq(|writer| {
+    let der = sequence(|writer| {
         writer.next().write_der(&to_be_signed);
         writer.next().write_der(issuer_key.signature_algorithm().der());
         writer.next().write_bitvec_bytes(&signature, signature.len() * 8);

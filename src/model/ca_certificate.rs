@@ -216,3 +216,6 @@ impl CaCertificate {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -168,8 +168,8 @@ fn is_dns_subdomain(text: &str) -> bool {
         })
 }
 
-/// Callers choose these texts: what an error repeats stays short.
-fn shorten(text: &str) -> String {
+/// The beginning of a text that a caller chose: what an error or a log repeats stays short.
+pub fn shorten(text: &str) -> String {
     const MOST: usize = 300;
     if text.len() <= MOST {
         return text.to_owned();

@@ -227,3 +227,157 @@ impl SignatureAlgorithm {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A SubjectPublicKeyInfo with a modulus of so many bits, all ones.
+    fn rsa_info(bits: usize, exponent: u64) -> Vec<u8> {
+        let modulus: Vec<u8> = [vec![0xff_u8 >> ((8 - bits % 8) % 8)], vec![0xff; (bits - 1) / 8]].concat();
+        let key = yasna::construct_der(|writer| {
+            writer.write_sequence(|writer| {
+                writer.next().write_bigint_bytes(&modulus, true);
+                writer.next().write_u64(exponent);
+            });
+        });
+        info(identifier::RSA, &key)
+    }
+
+    fn info(identifier: &[u8], key: &[u8]) -> Vec<u8> {
+        yasna::construct_der(|writer| {
+            writer.write_sequence(|writer| {
+                writer.next().write_der(identifier);
+                writer.next().write_bitvec_bytes(key, key.len() * 8);
+            });
+        })
+    }
+
+    fn read(info: &[u8]) -> Result<KeyAlgorithm, KeyError> {
+        KeyAlgorithm::read(info).map(|(algorithm, _)| algorithm)
+    }
+
+    #[test]
+    fn rsa_has_bounds() {
+        for (bits, good) in [
+            (1024, false),
+            (2047, false),
+            (2048, true),
+            (2049, true),
+            (4096, true),
+            (4097, false),
+            (16_384, false),
+        ] {
+            let wanted = if good {
+                Ok(KeyAlgorithm::Rsa(bits))
+            } else {
+                Err(KeyError::RsaSize(bits))
+            };
+            assert_eq!(read(&rsa_info(bits, 65_537)), wanted);
+        }
+        for exponent in [0, 1, 3, 17, 65_535, 65_536, 65_538, (1 << 33) + 1, u64::MAX] {
+            assert_eq!(
+                read(&rsa_info(2048, exponent)),
+                Err(KeyError::RsaExponent),
+                "{exponent}"
+            );
+        }
+        for exponent in [65_537, 65_539, (1 << 33) - 1] {
+            assert_eq!(
+                read(&rsa_info(2048, exponent)),
+                Ok(KeyAlgorithm::Rsa(2048)),
+                "{exponent}"
+            );
+        }
+    }
+
+    #[test]
+    fn numbers_are_judged_like_der() {
+        let modulus = [0xff; 256];
+        assert_eq!(KeyAlgorithm::of_rsa(&modulus, &[1, 0, 1]), Ok(KeyAlgorithm::Rsa(2048)));
+        assert_eq!(
+            KeyAlgorithm::of_rsa(&[&[0, 0], &modulus[..]].concat(), &[0, 1, 0, 1]),
+            Ok(KeyAlgorithm::Rsa(2048))
+        );
+        assert_eq!(
+            KeyAlgorithm::of_rsa(&modulus[1..], &[1, 0, 1]),
+            Err(KeyError::RsaSize(2040))
+        );
+        assert_eq!(KeyAlgorithm::of_rsa(&[], &[1, 0, 1]), Err(KeyError::RsaSize(0)));
+        // 2^64 + 65537 would be 65537 if it wrapped.
+        assert_eq!(
+            KeyAlgorithm::of_rsa(&modulus, &[1, 0, 0, 0, 0, 0, 1, 0, 1]),
+            Err(KeyError::RsaExponent)
+        );
+        assert_eq!(KeyAlgorithm::of_rsa(&modulus, &[]), Err(KeyError::RsaExponent));
+    }
+
+    #[test]
+    fn what_an_error_repeats_stays_short() {
+        let long = yasna::construct_der(|writer| {
+            writer.write_sequence(|writer| {
+                writer
+                    .next()
+                    .write_der(&[&[6, 0x82, 0x10, 0], &[1; 0x1000][..]].concat())
+            });
+        });
+        let error = read(&info(&long, &[0; 32])).unwrap_err().to_string();
+        assert!(error.len() < 200, "{error}");
+        assert!(error.contains("4096 bytes"), "{error}");
+    }
+
+    #[test]
+    fn signatures_are_read_in_the_form_that_we_write() {
+        for algorithm in SignatureAlgorithm::ALL {
+            assert_eq!(SignatureAlgorithm::read(algorithm.der()), Some(algorithm));
+            let whole = algorithm.der();
+            for bit in 0..whole.len() * 8 {
+                let mut changed = whole.to_vec();
+                changed[bit / 8] ^= 1 << (bit % 8);
+                assert_ne!(
+                    SignatureAlgorithm::read(&changed),
+                    Some(algorithm),
+                    "{algorithm:?}, bit {bit}"
+                );
+            }
+        }
+        let without_null = [&[0x30, 11], &SignatureAlgorithm::RsaSha512.der()[2..13]].concat();
+        assert_eq!(
+            SignatureAlgorithm::read(&without_null),
+            Some(SignatureAlgorithm::RsaSha512)
+        );
+    }
+
+    #[test]
+    fn we_sign_with_what_we_accept() {
+        for key in [
+            KeyAlgorithm::Rsa(2048),
+            KeyAlgorithm::P256,
+            KeyAlgorithm::P384,
+            KeyAlgorithm::Ed25519,
+        ] {
+            assert!(
+                SignatureAlgorithm::ALL.contains(&SignatureAlgorithm::preferred(key)),
+                "{key}"
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(noise in prop::collection::vec(any::<u8>(), 0..200), oid in prop::collection::vec(any::<u8>(), 0..40)) {
+            let _ = KeyAlgorithm::read(&noise);
+            let _ = SignatureAlgorithm::read(&noise);
+            let curve = [&[6, oid.len() as u8], &oid[..]].concat();
+            let curve = yasna::construct_der(|writer| writer.write_sequence(|writer| {
+                writer.next().write_der(&identifier::P256[2..11]);
+                writer.next().write_der(&curve);
+            }));
+            for key in [info(&curve, &noise), info(&[&[0x30, oid.len() as u8 + 2, 6, oid.len() as u8], &oid[..]].concat(), &noise)] {
+                let _ = KeyAlgorithm::read(&key).map_err(|error| error.to_string());
+            }
+        }
+    }
+}

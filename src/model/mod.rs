@@ -18,7 +18,7 @@ mod time;
 pub use bundle::Bundle;
 pub use ca_certificate::{CaCertificate, CertificateError};
 pub use error::Kind;
-pub use identity::{Identity, IdentityError, TrustDomain};
+pub use identity::{Identity, IdentityError, TrustDomain, shorten};
 pub use key_algorithm::KeyAlgorithm;
 pub use names::{ServingName, ServingNameError};
 pub use request::{BearerToken, ClientCertificate, Credentials, Impersonation, Request};

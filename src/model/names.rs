@@ -38,3 +38,50 @@ impl fmt::Display for ServingName {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_names_and_addresses() {
+        for (text, wanted) in [
+            (
+                "istiod.istio-system.svc",
+                ServingName::Dns("istiod.istio-system.svc".into()),
+            ),
+            (
+                "ISTIOD.istio-system.svc",
+                ServingName::Dns("istiod.istio-system.svc".into()),
+            ),
+            ("localhost", ServingName::Dns("localhost".into())),
+            ("10.0.0.1", ServingName::Ip([10, 0, 0, 1].into())),
+            ("fd00::1", ServingName::Ip([0xfd00, 0, 0, 0, 0, 0, 0, 1].into())),
+        ] {
+            assert_eq!(text.parse(), Ok(wanted.clone()), "{text}");
+            assert_eq!(wanted.to_string(), text.to_ascii_lowercase());
+        }
+    }
+
+    #[test]
+    fn refuses_everything_else() {
+        for text in [
+            "",
+            " ",
+            "a b",
+            "https://istiod",
+            "istiod:15012",
+            "[fd00::1]",
+            "10.0.0.256",
+            "10.0.0.1/8",
+            "*.istio-system.svc",
+            "-istiod",
+            "a..b",
+            "straße",
+        ] {
+            assert!(text.parse::<ServingName>().is_err(), "{text:?}");
+        }
+        let long = "x".repeat(100_000).parse::<ServingName>().unwrap_err().to_string();
+        assert!(long.len() < 400, "what an error repeats stays short");
+    }
+}

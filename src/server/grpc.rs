@@ -11,7 +11,7 @@ use tonic::{Response, Status};
 use super::status;
 use crate::issue::plan::PlanError;
 use crate::issue::{Issuer, Refusal};
-use crate::model::{BearerToken, ClientCertificate, Credentials, Impersonation, Request};
+use crate::model::{BearerToken, ClientCertificate, Credentials, Impersonation, Request, shorten};
 use crate::platform::Clock;
 use crate::proto::istio::istio_certificate_service_server::IstioCertificateService;
 use crate::proto::istio::{IstioCertificateRequest, IstioCertificateResponse};
@@ -54,7 +54,7 @@ impl IstioCertificateService for CertificateService {
         self.metrics.csr_count.inc();
         let deadline = call.extensions().get::<Deadline>().map_or(start, |deadline| deadline.0);
         let request = self.request(call);
-        let cluster = request.cluster_id.clone();
+        let cluster = request.cluster_id.as_deref().map(shorten);
         match self.issuer.issue(request, deadline).await {
             Ok(issued) => {
                 self.metrics.issued.inc();
@@ -127,7 +127,7 @@ fn impersonation(metadata: prost_types::Struct) -> Option<Impersonation> {
         .1
         .kind
     {
-        Some(Json::StringValue(identity)) => Some(Impersonation::Identity(identity)),
+        Some(Json::StringValue(identity)) => Some(Impersonation::Identity(shorten(&identity))),
         _ => Some(Impersonation::NotText),
     }
 }

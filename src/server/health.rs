@@ -11,10 +11,13 @@ use crate::authority::CaSnapshot;
 use crate::model::{Lifetime, Timestamp};
 use crate::platform::crypto;
 use crate::platform::shutdown::Shutdown;
-use crate::telemetry::Condition;
+use crate::telemetry::{Condition, Seldom};
 
 /// How old an answer may be.
 const EVERY: Duration = Duration::from_secs(5);
+
+/// From when on the end of a CA certificate is said every day, in seconds.
+const WARN_BEFORE: i64 = 30 * 86_400;
 
 const SERVICE: &str = "istio.v1.auth.IstioCertificateService";
 
@@ -23,6 +26,7 @@ pub struct Health {
     reporter: HealthReporter,
     parts: Parts,
     signing: Condition,
+    ending: Seldom,
 }
 
 impl Health {
@@ -35,6 +39,7 @@ impl Health {
             reporter,
             parts,
             signing,
+            ending: Seldom::every(86_400),
         }
     }
 
@@ -57,6 +62,11 @@ impl Health {
         let ca = self.parts.issuer.ca().borrow().clone();
         let now = self.parts.clock.now();
         let minimum = self.parts.issuer.minimum_lifetime();
+        let not_after = ca.validity().not_after;
+        if not_after.since(now) < WARN_BEFORE && self.ending.is_due(now) {
+            let days = not_after.since(now) / 86_400;
+            tracing::warn!(%not_after, days, "a certificate of the CA ends soon; from then on nothing is issued: renew it");
+        }
         let check = tokio::task::spawn_blocking(move || test_signature(&ca, now, minimum));
         match check
             .await

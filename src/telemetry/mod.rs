@@ -8,6 +8,8 @@ mod line_writer;
 pub mod log;
 pub mod metrics;
 mod readiness;
+mod seldom;
 
 pub use metrics::Metrics;
 pub use readiness::{Condition, Readiness, Report};
+pub use seldom::Seldom;

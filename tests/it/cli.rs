@@ -122,7 +122,10 @@ fn check_looks_at_the_ca() {
         .collect();
     assert_eq!(
         printed(&arguments),
-        format!("settings: ok\nself-signed root in {path}/own: there is none yet; serve will make one\n")
+        format!(
+            "settings: ok\nnote: tokens that are verified offline stay good until they expire, also when their pod is deleted\n\
+             self-signed root in {path}/own: there is none yet; serve will make one\n"
+        )
     );
     assert!(!Path::new(path).join("own").exists(), "check writes nothing");
 

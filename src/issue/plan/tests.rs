@@ -151,7 +151,12 @@ fn text(certificate: &[u8]) -> String {
     let _ = writeln!(text, "key: {}", certificate.public_key().algorithm.algorithm);
     for extension in certificate.extensions() {
         let critical = if extension.critical { " (critical)" } else { "" };
-        let _ = writeln!(text, "{}{critical}: {:#?}", extension.oid, extension.parsed_extension());
+        let _ = writeln!(
+            text,
+            "{}{critical}: {:02x?}",
+            extension.oid,
+            extension.parsed_extension()
+        );
     }
     text
 }

@@ -6,8 +6,8 @@ use ring::rand::SystemRandom;
 use ring::signature::{self, EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair, RsaKeyPair};
 use zeroize::Zeroizing;
 
-use crate::model::KeyAlgorithm;
 use crate::model::key_algorithm::SignatureAlgorithm;
+use crate::model::{KeyAlgorithm, der};
 
 /// How a private key is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,13 +71,13 @@ impl SigningKey {
             }
             (KeyAlgorithm::P256 | KeyAlgorithm::P384, KeyFormat::Sec1) => ecdsa(algorithm, der, public_key)?,
             (KeyAlgorithm::P256 | KeyAlgorithm::P384, KeyFormat::Pkcs8) if pkcs8_is(der, EC_PUBLIC_KEY) => {
-                ecdsa(algorithm, &pkcs8_content(der)?, public_key)?
+                ecdsa(algorithm, pkcs8(der)?.1, public_key)?
             }
             (KeyAlgorithm::Ed25519, KeyFormat::Pkcs8) if pkcs8_is(der, ED25519) => {
                 Pair::Ed25519(Ed25519KeyPair::from_pkcs8_maybe_unchecked(der).map_err(rejected)?)
             }
             (_, KeyFormat::Pkcs8) => {
-                pkcs8_content(der)?;
+                pkcs8(der)?;
                 return Err(PrivateKeyError::Mismatch);
             }
             _ => return Err(PrivateKeyError::Mismatch),
@@ -138,9 +138,9 @@ impl fmt::Debug for SigningKey {
     }
 }
 
-const RSA_ENCRYPTION: &[u64] = &[1, 2, 840, 113_549, 1, 1, 1];
-const EC_PUBLIC_KEY: &[u64] = &[1, 2, 840, 10_045, 2, 1];
-const ED25519: &[u64] = &[1, 3, 101, 112];
+const RSA_ENCRYPTION: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1];
+const EC_PUBLIC_KEY: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1];
+const ED25519: &[u8] = &[0x2b, 0x65, 0x70];
 
 fn ecdsa(algorithm: KeyAlgorithm, sec1: &[u8], public_key: &[u8]) -> Result<Pair, PrivateKeyError> {
     let (signing, length): (&EcdsaSigningAlgorithm, _) = match algorithm {
@@ -166,50 +166,79 @@ fn ecdsa(algorithm: KeyAlgorithm, sec1: &[u8], public_key: &[u8]) -> Result<Pair
 }
 
 /// The private number of an RFC 5915 ECPrivateKey. Curve and point, where present, are not needed: the certificate has both.
-fn sec1_secret(der: &[u8]) -> Result<Zeroizing<Vec<u8>>, PrivateKeyError> {
-    yasna::parse_der(der, |reader| {
-        reader.read_sequence(|reader| {
-            if reader.next().read_u8()? != 1 {
-                return Err(yasna::ASN1Error::new(yasna::ASN1ErrorKind::Invalid));
+fn sec1_secret(key: &[u8]) -> Result<&[u8], PrivateKeyError> {
+    let read = || {
+        let (version, rest) = der::first(der::only(der::SEQUENCE, key)?)?;
+        let (secret, rest) = der::first(rest)?;
+        has_only(rest, &[0xa0, 0xa1])?;
+        (version.whole == [der::INTEGER, 1, 1]).then_some(secret.of(der::OCTET_STRING)?)
+    };
+    read().ok_or(PrivateKeyError::Malformed("EC"))
+}
+
+/// The algorithm's object identifier and the inner key of an RFC 5958 OneAsymmetricKey.
+fn pkcs8(key: &[u8]) -> Result<(&[u8], &[u8]), PrivateKeyError> {
+    let read = || {
+        let (version, rest) = der::first(der::only(der::SEQUENCE, key)?)?;
+        let (algorithm, rest) = der::first(rest)?;
+        let (inner, rest) = der::first(rest)?;
+        // Attributes, the public key.
+        has_only(rest, &[0xa0, 0x81, 0xa1])?;
+        let (oid, _) = der::first(algorithm.of(der::SEQUENCE)?)?;
+        matches!(version.whole, [der::INTEGER, 1, 0 | 1]).then_some((oid.of(der::OID)?, inner.of(der::OCTET_STRING)?))
+    };
+    read().ok_or(PrivateKeyError::Malformed("PKCS#8"))
+}
+
+/// Whether elements have only these tags.
+fn has_only(elements: &[u8], tags: &[u8]) -> Option<()> {
+    der::each(elements, |element| tags.contains(&element.tag).then_some(()))
+}
+
+fn pkcs8_is(key: &[u8], algorithm: &[u8]) -> bool {
+    pkcs8(key).is_ok_and(|(found, _)| found == algorithm)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const POINT: &[u8] = &[4; 65];
+
+    fn read(format: KeyFormat, key: &[u8]) -> Result<SigningKey, PrivateKeyError> {
+        SigningKey::read(format, key, KeyAlgorithm::P256, POINT)
+    }
+
+    /// A length that wraps around when it is added to a position.
+    #[test]
+    fn lengths_beyond_memory_are_refused() {
+        let endless = [&[0xa0, 0x88][..], &[0xff; 8]].concat();
+        let key = |head: &[u8]| {
+            let content = [head, &endless[..]].concat();
+            [&[0x30, content.len() as u8][..], &content].concat()
+        };
+        let sec1 = key(&[2, 1, 1, 4, 1, 7]);
+        assert_eq!(
+            read(KeyFormat::Sec1, &sec1).err(),
+            Some(PrivateKeyError::Malformed("EC"))
+        );
+        let pkcs8 = key(&[2, 1, 0, 0x30, 3, 6, 1, 0x2a, 4, 1, 7]);
+        assert_eq!(
+            read(KeyFormat::Pkcs8, &pkcs8).err(),
+            Some(PrivateKeyError::Malformed("PKCS#8"))
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(noise in prop::collection::vec(any::<u8>(), 0..80)) {
+            for format in [KeyFormat::Pkcs1, KeyFormat::Sec1, KeyFormat::Pkcs8] {
+                prop_assert!(read(format, &noise).is_err());
+                let whole = [&[0x30, noise.len() as u8][..], &noise].concat();
+                prop_assert!(read(format, &whole).is_err());
             }
-            let secret = Zeroizing::new(reader.next().read_bytes()?);
-            reader.read_optional(|reader| reader.read_tagged(yasna::Tag::context(0), |reader| reader.read_der()))?;
-            reader.read_optional(|reader| reader.read_tagged(yasna::Tag::context(1), |reader| reader.read_der()))?;
-            Ok(secret)
-        })
-    })
-    .map_err(|_| PrivateKeyError::Malformed("EC"))
-}
-
-/// The algorithm and the inner key of an RFC 5958 OneAsymmetricKey.
-fn pkcs8(der: &[u8]) -> Result<(yasna::models::ObjectIdentifier, Zeroizing<Vec<u8>>), PrivateKeyError> {
-    yasna::parse_der(der, |reader| {
-        reader.read_sequence(|reader| {
-            if reader.next().read_u8()? > 1 {
-                return Err(yasna::ASN1Error::new(yasna::ASN1ErrorKind::Invalid));
-            }
-            let algorithm = reader.next().read_sequence(|reader| {
-                let oid = reader.next().read_oid()?;
-                reader.read_optional(|reader| reader.read_der())?;
-                Ok(oid)
-            })?;
-            let key = Zeroizing::new(reader.next().read_bytes()?);
-            reader.read_optional(|reader| {
-                reader.read_tagged_implicit(yasna::Tag::context(0), |reader| reader.read_der())
-            })?;
-            reader.read_optional(|reader| {
-                reader.read_tagged_implicit(yasna::Tag::context(1), |reader| reader.read_der())
-            })?;
-            Ok((algorithm, key))
-        })
-    })
-    .map_err(|_| PrivateKeyError::Malformed("PKCS#8"))
-}
-
-fn pkcs8_is(der: &[u8], algorithm: &[u64]) -> bool {
-    pkcs8(der).is_ok_and(|(found, _)| found.components().as_slice() == algorithm)
-}
-
-fn pkcs8_content(der: &[u8]) -> Result<Zeroizing<Vec<u8>>, PrivateKeyError> {
-    pkcs8(der).map(|(_, key)| key)
+        }
+    }
 }

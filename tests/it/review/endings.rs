@@ -78,7 +78,6 @@ async fn a_server_that_hangs_ends_with_the_callers_time() {
         let start = tokio::time::Instant::now();
         let verdict = scene.verdict_within("token", Duration::from_millis(50)).await;
         assert_eq!(word(&verdict), "?review_timeout");
-        assert!(start.elapsed() < PATIENCE / 3);
         if number == 0 {
             // The deadline reached the API server: the call was broken off, not left behind.
             scene.api.broken_off(1).await;
@@ -86,6 +85,8 @@ async fn a_server_that_hangs_ends_with_the_callers_time() {
         while scene.authenticator.under_way() > 0 {
             tokio::task::yield_now().await;
         }
+        // Long before our own limit would have ended it.
+        assert!(start.elapsed() < PATIENCE / 3);
         // Its room is free again.
         scene.api.answer("other", account("shop", "cart"));
         loop {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use countersign::cluster::{self, ConnectError};
+use countersign::cluster::{self, CallError, ConnectError, ReviewError};
 use countersign::model::BearerToken;
 use countersign::platform::files::{self, Mode};
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -152,6 +152,10 @@ fn without_its_runtime_nothing_hangs() {
     drop(main);
     let word = worker().block_on(scene.word("token"));
     assert_eq!(word, "?review_abandoned");
+    // Calls of our own run there too, never where they are waited for.
+    let probe = worker().block_on(scene.authenticator.probe());
+    let given_up = CallError::Unreachable("the call was given up".into());
+    assert_eq!(probe, Err(ReviewError::Call(given_up)));
 }
 
 #[test]

@@ -85,6 +85,9 @@ async fn a_leader_that_runs_out_of_time_takes_nobody_along() {
     scene.api.called(1).await;
     let follower = scene.asking("token", PATIENCE);
     assert_eq!(leader.await.unwrap(), "?review_timeout");
+    // Someone else's time passes: no work outlives the leader that long unless it is for the follower.
+    let third = scene.verdict_within("token", Duration::from_millis(200)).await;
+    assert_eq!(word(&third), "?review_timeout");
     scene.api.let_go();
     assert_eq!(follower.await.unwrap(), "cart");
     assert_eq!(scene.api.calls(), 1);
