@@ -56,7 +56,10 @@ impl Certificate {
             self.extension("X509v3 Extended Key Usage").as_deref(),
             Some("TLS Web Server Authentication, TLS Web Client Authentication")
         );
-        assert_eq!(self.extension("X509v3 Basic Constraints").as_deref(), Some("critical CA:FALSE"));
+        assert_eq!(
+            self.extension("X509v3 Basic Constraints").as_deref(),
+            Some("critical CA:FALSE")
+        );
         // RFC 5246, 7.4.2: only RSA keys can be used to transport keys.
         let usage = match self.key().0 {
             "rsaEncryption" => "critical Digital Signature, Key Encipherment",
@@ -65,15 +68,35 @@ impl Certificate {
         assert_eq!(self.extension("X509v3 Key Usage").as_deref(), Some(usage));
         assert!(self.text.contains("Version: 3 (0x2)"), "{}", self.text);
         // RFC 5280, 4.1.2.2: positive, and not longer than 20 bytes.
-        assert!(!self.serial.starts_with('-') && self.serial.len() <= 40, "{}", self.serial);
+        assert!(
+            !self.serial.starts_with('-') && self.serial.len() <= 40,
+            "{}",
+            self.serial
+        );
         assert!(self.serial.bytes().any(|digit| digit != b'0'), "{}", self.serial);
-        assert!(self.text.contains("Subject: \n"), "the subject is not empty: {}", self.text);
+        assert!(
+            self.text.contains("Subject: \n"),
+            "the subject is not empty: {}",
+            self.text
+        );
     }
 }
 
 fn extension(printed: &str, name: &str) -> Option<String> {
-    let mut lines = printed.lines().skip_while(|line| !line.trim_start().starts_with(&format!("{name}:")));
+    let mut lines = printed
+        .lines()
+        .skip_while(|line| !line.trim_start().starts_with(&format!("{name}:")));
     let critical = lines.next()?.trim_end().ends_with("critical");
     let value = lines.next()?.trim();
-    Some(if critical { format!("critical {value}") } else { value.to_owned() })
+    Some(if critical {
+        format!("critical {value}")
+    } else {
+        value.to_owned()
+    })
+}
+
+/// Seconds from 1970 on.
+pub fn now() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    i64::try_from(since.unwrap().as_secs()).unwrap()
 }

@@ -66,7 +66,9 @@ impl Countersign {
     /// Starts it with a root of its own, unless the settings say otherwise, and waits until it can answer.
     pub fn start(settings: Value) -> Self {
         let server = Self::start_unready(settings);
-        until("readiness", PATIENCE, || (server.readiness().status == 200).then_some(()));
+        until("readiness", PATIENCE, || {
+            (server.readiness().status == 200).then_some(())
+        });
         server
     }
 
@@ -104,21 +106,20 @@ impl Countersign {
 
     /// Starts it again, at the same address, after it ended.
     pub fn start_again(&mut self) {
-        let before = events(&self.process.log(), "listening").len();
         self.process = run(self.directory.path(), Some((self.address, self.monitoring)));
-        self.process.wait_for("addresses", PATIENCE, |log| {
-            (events(log, "listening").len() > before).then_some(())
-        });
+        self.process.wait_for("addresses", PATIENCE, listening);
+    }
+
+    /// Lays other settings over its own, for its next start.
+    pub fn change_settings(&self, changes: Value) {
+        let path = self.directory.path().join("serve.yaml");
+        let settings = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        std::fs::write(path, with(settings, changes).to_string()).unwrap();
     }
 
     /// The roots that clients need.
     pub fn root(&self) -> &Path {
         &self.root
-    }
-
-    /// A directory for what belongs to the same test.
-    pub fn directory(&self) -> &Path {
-        self.directory.path()
     }
 
     /// `SIGKILL`.
@@ -133,7 +134,7 @@ impl Countersign {
         assert!(status.success(), "{status}");
     }
 
-    /// Everything that it logged so far.
+    /// Everything that it logged since it was started last.
     pub fn log(&self) -> String {
         self.process.log()
     }
@@ -143,18 +144,21 @@ impl Countersign {
         events(&self.log(), message)
     }
 
-    /// The first line of its log with this message that is as wanted. The log is written behind the answers, so it may take a moment.
-    pub fn event(&mut self, message: &str, mut wanted: impl FnMut(&Value) -> bool) -> Value {
-        self.process.wait_for(&format!("line {message:?}"), PATIENCE, |log| {
-            events(log, message).into_iter().find(&mut wanted)
+    /// The first line of its log with this message. The log is written behind the answers, so it may take a moment.
+    pub fn event(&self, message: &str) -> Value {
+        until(&format!("line {message:?} in the log"), PATIENCE, || {
+            self.events(message).into_iter().next()
         })
     }
 
-    /// The last refusal's reason; waits for the first.
-    pub fn refusal(&mut self) -> String {
-        self.event("refused", |_| true);
-        let last = self.events("refused").pop().unwrap();
-        format!("{}: {}", last["reason"].as_str().unwrap(), last["detail"].as_str().unwrap())
+    /// What the log says of the last refusal in what is done.
+    pub fn refusal(&self, done: impl FnOnce()) -> String {
+        let before = self.events("refused").len();
+        done();
+        let refusals = until("a refusal in the log", PATIENCE, || {
+            Some(self.events("refused")).filter(|refusals| refusals.len() > before)
+        });
+        refusals.last().unwrap()["detail"].as_str().unwrap().to_owned()
     }
 
     /// `/readyz`.
@@ -165,14 +169,20 @@ impl Countersign {
     /// The value of a metric, named with its labels as Prometheus writes them; none if there is no such line.
     pub fn metric(&self, name: &str) -> Option<f64> {
         let metrics = self.get("/metrics").body;
-        let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+        let line = metrics
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
         Some(line.parse().unwrap())
     }
 
     fn get(&self, path: &str) -> Answer {
         let mut stream = TcpStream::connect(self.monitoring).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
+        )
+        .unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();

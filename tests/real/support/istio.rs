@@ -51,16 +51,22 @@ impl Signed {
 }
 
 /// A call of the scripted peer.
-pub struct Peer(Vec<String>);
+pub struct Peer {
+    arguments: Vec<String>,
+    key: String,
+}
 
 impl Peer {
     /// One that calls this CA, for this pod, with this token file (which may be missing).
     pub fn new(server: &Countersign, pod: &Pod, token: Option<&Path>) -> Self {
-        let peer = Self(Vec::new())
+        let peer = Self {
+            arguments: Vec::new(),
+            key: "p256".into(),
+        };
+        let peer = peer
             .with(["--ca", &server.address.to_string()])
             .with(["--root", server.root().to_str().unwrap()])
-            .with(["--namespace", &pod.namespace, "--service-account", &pod.account])
-            .with(["--key", "p256"]);
+            .with(["--namespace", &pod.namespace, "--service-account", &pod.account]);
         match token {
             Some(token) => peer.with(["--token", token.to_str().unwrap()]),
             None => peer,
@@ -69,21 +75,31 @@ impl Peer {
 
     /// With these arguments, too; a later flag wins over an earlier one.
     pub fn with<const N: usize>(mut self, arguments: [&str; N]) -> Self {
-        self.0.extend(arguments.map(str::to_owned));
+        self.arguments.extend(arguments.map(str::to_owned));
         self
+    }
+
+    /// With a key of this kind.
+    pub fn with_key(mut self, kind: &str) -> Self {
+        kind.clone_into(&mut self.key);
+        self
+    }
+
+    fn command(&self, mut command: Command, name: &str) -> Command {
+        command.arg(name).args(&self.arguments).args(["--key", &self.key]);
+        command
     }
 
     /// Asks once; Go judges the answer.
     pub fn sign(&self) -> Signed {
-        let mut sign = Command::new(part("CITADEL_CLIENT"));
-        let printed = output(sign.args(["sign", "--verify"]).args(&self.0)).unwrap();
+        let mut sign = self.command(Command::new(part("CITADEL_CLIENT")), "sign");
+        let printed = output(sign.arg("--verify")).unwrap();
         serde_json::from_str(&printed).unwrap_or_else(|error| panic!("{error}: {printed}"))
     }
 
     /// Keeps secrets, as Istio's agent does, until the certificate was renewed that often.
     pub fn cache(&self, directory: &Path, rotations: u32) -> Cache {
-        let mut cache = command(&part("CITADEL_CLIENT"));
-        cache.arg("cache").args(&self.0);
+        let mut cache = self.command(command(&part("CITADEL_CLIENT")), "cache");
         cache.args(["--rotations", &rotations.to_string(), "--deadline", "90"]);
         Cache(Process::start("cache", directory, cache))
     }
@@ -163,7 +179,11 @@ impl PilotAgent {
         std::fs::write(directory.join("etc/istio/pod/annotations"), annotations).unwrap();
         let mut agent = command(&part("PILOT_AGENT"));
         agent.current_dir(directory).env_clear().env("PATH", "/usr/bin:/bin");
-        agent.args(["proxy", "sidecar", "--log_output_level=default:info,cache:debug,citadelclient:debug,ca:debug"]);
+        agent.args([
+            "proxy",
+            "sidecar",
+            "--log_output_level=default:info,cache:debug,citadelclient:debug,ca:debug",
+        ]);
         agent.envs([
             ("DISABLE_ENVOY", "true"),
             ("CLOUD_PLATFORM", "none"),
@@ -183,7 +203,9 @@ impl PilotAgent {
             ("SECRET_TTL", "10s"),
             ("SECRET_GRACE_PERIOD_RATIO", "0.5"),
         ]);
-        agent.env("CA_ROOT_CA", setup.root).envs(setup.environment.iter().copied());
+        agent
+            .env("CA_ROOT_CA", setup.root)
+            .envs(setup.environment.iter().copied());
         Self {
             process: Process::start("pilot-agent", directory, agent),
             directory: directory.to_owned(),
@@ -208,16 +230,18 @@ impl PilotAgent {
     pub fn wait_for_certificates(&mut self, number: usize) {
         let what = format!("certificate {number}");
         self.process.wait_for(&what, LONG, |log| {
-            // The first is announced when it is made; all are written out after they were scheduled for renewal.
-            let written = log.matches("output the resource to ./certs").count();
-            (written >= number).then_some(())
+            let (made, _) = log
+                .match_indices("generated new workload certificate")
+                .nth(number - 1)?;
+            log[made..].contains("output the resource to ./certs").then_some(())
         });
     }
 
     /// Waits for a line in its log.
     pub fn wait_for_line(&mut self, part: &str) {
-        self.process
-            .wait_for(&format!("line with {part:?}"), LONG, |log| log.contains(part).then_some(()));
+        self.process.wait_for(&format!("line with {part:?}"), LONG, |log| {
+            log.contains(part).then_some(())
+        });
     }
 
     /// `SIGTERM`; it ends well.

@@ -4,12 +4,15 @@
 
 pub mod certificate;
 pub mod cluster;
+pub mod companies;
 pub mod countersign;
 pub mod istio;
 pub mod openssl;
 pub mod pods;
 pub mod process;
+pub mod scene;
 pub mod wait;
+pub mod webpki;
 
 use std::path::PathBuf;
 

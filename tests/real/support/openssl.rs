@@ -31,17 +31,32 @@ pub fn sign_sha256(key: &Path, signed: &[u8]) -> Vec<u8> {
     let directory = super::process::scratch();
     let (input, signature) = (directory.path().join("input"), directory.path().join("signature"));
     std::fs::write(&input, signed).unwrap();
-    let arguments = ["dgst", "-sha256", "-sign", text(key), "-out", text(&signature), text(&input)];
+    let arguments = [
+        "dgst",
+        "-sha256",
+        "-sign",
+        text(key),
+        "-out",
+        text(&signature),
+        text(&input),
+    ];
     openssl(&arguments).unwrap();
     std::fs::read(signature).unwrap()
 }
 
-/// Whether the first certificate of `leaf` leads to `roots`, by way of those in `others`, for this purpose (`sslserver`, `sslclient`).
-pub fn verify(leaf: &Path, others: &Path, roots: &Path, purpose: &str) -> Result<(), String> {
-    let (leaf, others, roots) = (text(leaf), text(others), text(roots));
-    let arguments = [
-        "verify", "-x509_strict", "-purpose", purpose, "-CAfile", roots, "-no-CApath", "-no-CAstore", "-untrusted", others, leaf,
-    ];
-    let answer = openssl(&arguments)?;
-    if answer.trim_end().ends_with(": OK") { Ok(()) } else { Err(answer) }
+/// Whether the first certificate of `chain` leads, by way of the others, to `roots`, for servers and for clients, with more flags.
+pub fn verify(chain: &Path, roots: &Path, flags: &[&str]) -> Result<(), String> {
+    let (chain, roots) = (text(chain), text(roots));
+    for purpose in ["sslserver", "sslclient"] {
+        let verify = ["verify", "-no-CApath", "-no-CAstore", "-purpose", purpose];
+        let files = ["-CAfile", roots, "-untrusted", chain, chain];
+        let answer = openssl(&[&verify[..], flags, &files].concat())?;
+        if !answer.ends_with(": OK\n") {
+            return Err(answer);
+        }
+    }
+    Ok(())
 }
+
+/// RFC 5280 to the letter, for what is ours down from the root.
+pub const STRICT: &[&str] = &["-x509_strict"];

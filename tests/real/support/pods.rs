@@ -7,6 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
+use super::certificate::now;
 use super::cluster::{ApiServer, Cluster, cluster};
 use super::openssl;
 
@@ -124,7 +125,8 @@ impl Reviewer {
     /// Lets it create token reviews.
     pub fn grant(&self) {
         let (server, name) = (&cluster().server, &self.namespace);
-        let rules = json!([{"apiGroups": ["authentication.k8s.io"], "resources": ["tokenreviews"], "verbs": ["create"]}]);
+        let rules =
+            json!([{"apiGroups": ["authentication.k8s.io"], "resources": ["tokenreviews"], "verbs": ["create"]}]);
         make(
             server,
             &format!("{RBAC}/clusterroles"),
@@ -208,16 +210,10 @@ pub fn resigned(token: &str, key: &Path, change: impl FnOnce(&mut Value)) -> Str
 
 /// A token of the cluster that ends this many seconds from now; negative for one that has ended.
 pub fn ending_in(seconds: i64, token: &str, cluster: &Cluster) -> String {
-    let now = i64::try_from(
-        std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .unwrap()
-            .as_secs(),
-    )
-    .unwrap();
+    let end = now() + seconds;
     resigned(token, &cluster.token_key(), |claims| {
-        claims["exp"] = json!(now + seconds);
-        claims["iat"] = json!(now + seconds - 3600);
-        claims["nbf"] = json!(now + seconds - 3600);
+        claims["exp"] = json!(end);
+        claims["iat"] = json!(end - 3600);
+        claims["nbf"] = json!(end - 3600);
     })
 }

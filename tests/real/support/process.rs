@@ -25,6 +25,8 @@ pub struct Process {
     name: String,
     child: Child,
     log: PathBuf,
+    /// Where its part of that file begins.
+    begin: usize,
 }
 
 type Order = (Command, Sender<std::io::Result<Child>>);
@@ -57,20 +59,23 @@ impl Process {
     /// Starts what [`command`] made. Its output goes to `name`.log in `directory`.
     pub fn start(name: &str, directory: &Path, mut command: Command) -> Self {
         let log = directory.join(format!("{name}.log"));
-        // Programs that are started again go on in the same file.
+        // A program that is started again goes on in the same file, for people who look.
         let output = File::options().create(true).append(true).open(&log).unwrap();
+        let begin = usize::try_from(output.metadata().unwrap().len()).unwrap();
         command.stdout(output.try_clone().unwrap()).stderr(output);
         let child = spawn(command).unwrap_or_else(|error| panic!("starting {name} (with setpriv): {error}"));
         Self {
             name: name.to_owned(),
             child,
             log,
+            begin,
         }
     }
 
     /// All its output so far, as far as the lines are complete.
     pub fn log(&self) -> String {
-        let text = std::fs::read(&self.log).unwrap_or_default();
+        let file = std::fs::read(&self.log).unwrap_or_default();
+        let text = file.get(self.begin..).unwrap_or_default();
         let end = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         String::from_utf8_lossy(&text[..end]).into_owned()
     }
@@ -147,7 +152,10 @@ pub fn lasting_scratch() -> PathBuf {
     let script = r#"trap "" INT TERM HUP; read -r _; until rm -rf -- "$1"; do sleep 0.1; done"#;
     let mut remover = Command::new("sh");
     remover.args(["-c", script, "sh"]).arg(&directory);
-    remover.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    remover
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     let remover = remover.spawn().unwrap();
     // Its end of file comes when the kernel closes our side.
     static HELD: Mutex<Vec<Child>> = Mutex::new(Vec::new());
