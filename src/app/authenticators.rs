@@ -48,7 +48,7 @@ pub async fn open(
     }
     let mut reviews = None;
     if let Some(review) = &authentication.token_review {
-        let server = api_server(review.kubeconfig.as_deref()).await?;
+        let server = api_server(authentication.kubeconfig.as_deref()).await?;
         let (trust_domain, cluster) = (config.trust_domain.clone(), config.cluster_id.clone());
         let settings = TokenReviewConfig::new(review.audiences.clone(), trust_domain, cluster);
         let authenticator = TokenReviewAuthenticator::new(settings, server, clock)?;
@@ -136,13 +136,7 @@ async fn offline(issuer: &config::Issuer, all: &config::Authentication) -> anyho
         config::KeySource::Discovery => KeySource::Discovery { http },
         config::KeySource::Uri(uri) => KeySource::JwksUri { uri: uri.clone(), http },
         config::KeySource::File(path) => KeySource::File(path.clone()),
-        config::KeySource::Cluster => {
-            let kubeconfig = all
-                .token_review
-                .as_ref()
-                .and_then(|review| review.kubeconfig.as_deref());
-            KeySource::ApiServer(api_server(kubeconfig).await?.client())
-        }
+        config::KeySource::Cluster => KeySource::ApiServer(api_server(all.kubeconfig.as_deref()).await?.client()),
     };
     Ok(IssuerConfig {
         issuer: issuer.issuer.clone(),

@@ -126,6 +126,8 @@ pub enum ServingCertificate {
 /// Who is believed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Authentication {
+    /// How to reach the API server; `None` for the way of a pod in the cluster.
+    pub kubeconfig: Option<PathBuf>,
     /// The API server's reviews.
     pub token_review: Option<TokenReview>,
     /// Issuers whose tokens are verified here.
@@ -139,8 +141,6 @@ pub struct Authentication {
 pub struct TokenReview {
     /// At least one.
     pub audiences: Vec<String>,
-    /// How to reach it; `None` for the way of a pod in the cluster.
-    pub kubeconfig: Option<PathBuf>,
 }
 
 /// An issuer whose tokens are verified here.

@@ -174,7 +174,7 @@ impl Issuer {
         self.metrics
             .stage(Stage::Certify)
             .observe((self.clock.instant() - authenticated).as_secs_f64());
-        let issued = record::record(signed, self.clock.instant() - start);
+        let issued = record::record(signed, request.peer, self.clock.instant() - start);
         if issued.facts().clamped {
             self.metrics.clamped.inc();
             if self.clamping.is_due(now) {
@@ -220,7 +220,7 @@ impl Issuer {
             serial,
         };
         let plan = plan::server(names, public_key_info, key, lifetime, profile, circumstances)?;
-        Ok(record::record(sign::sign(plan)?, Duration::ZERO))
+        Ok(record::record(sign::sign(plan)?, None, Duration::ZERO))
     }
 
     /// The shortest lifetime that is issued.

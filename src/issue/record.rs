@@ -1,6 +1,7 @@
 //! What do we remember? A certificate leaves only when it is on record. Today the record is one line of the log; a durable ledger takes
 //! its place behind the same door.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,8 +50,8 @@ impl Issued {
     }
 }
 
-/// Puts a certificate on record. `took` is how long the request took so far.
-pub fn record(signed: Signed, took: Duration) -> Issued {
+/// Puts a certificate on record. `peer` asked for it, which took `took` so far.
+pub fn record(signed: Signed, peer: Option<SocketAddr>, took: Duration) -> Issued {
     let Signed { certificate, facts, ca } = signed;
     match &facts.subject {
         Subject::Workload(grant) => {
@@ -70,6 +71,7 @@ pub fn record(signed: Signed, took: Duration) -> Issued {
                 pod_uid = proof.pod.as_ref().map(|pod| pod.uid.as_str()),
                 node = proof.node.as_deref(),
                 credential_id = proof.credential_id.as_deref(),
+                peer = peer.map(tracing::field::display),
                 generation = ca.generation(),
                 duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
                 "issued"

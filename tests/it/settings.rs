@@ -130,6 +130,7 @@ shutdown:
     );
     assert_eq!(issuers[2].keys, KeySource::Uri("http://third/keys?v=1".into()));
     assert_eq!(issuers[3].keys, KeySource::Cluster);
+    assert_eq!(config.authentication.kubeconfig, Some("/kube/config".into()));
     assert_eq!(config.logging.format, Format::Json);
     assert_eq!(config.drain.as_secs(), 0);
 }
@@ -290,6 +291,14 @@ mod authentication {
             .unwrap_err(),
             "authentication.issuers[0].discovery: it is cluster, but this is not a pod in a cluster (KUBERNETES_SERVICE_HOST is not set); give tokenReview.kubeconfig"
         );
+    }
+
+    #[test]
+    fn keys_of_a_cluster_without_reviews() {
+        let yaml = "authentication: {tokenReview: {enabled: false, kubeconfig: /k}, issuers: [{issuer: x, discovery: cluster}]}";
+        let authentication = check(yaml, &environment(&[])).unwrap().authentication;
+        assert_eq!(authentication.token_review, None);
+        assert_eq!(authentication.kubeconfig, Some("/k".into()));
     }
 
     #[test]

@@ -1,13 +1,16 @@
-//! The program with real peers: a real API server, Istio's own client, `openssl`, a shell. `tests/run` sets them up.
+//! The program with real peers: a real API server, Istio's own agent and client, `openssl`, a shell. `tests/run` sets them up and says where
+//! they are; without them these tests fail rather than skip.
 #![expect(
     clippy::disallowed_methods,
     clippy::panic,
+    clippy::print_stderr,
     clippy::unwrap_used,
-    reason = "tests: the options that allow these in tests do not reach helper functions"
+    reason = "tests: they start programs and wait for them, and the options that allow the rest in tests do not reach helper functions"
 )]
 
-mod istio;
+mod citadel;
 mod kubernetes;
 mod openssl;
+mod pilot_agent;
 mod readme;
 mod support;

@@ -237,13 +237,14 @@ impl Checker {
         };
         let in_cluster = environment.contains_key("KUBERNETES_SERVICE_HOST");
         let has_api_server = in_cluster || authentication.token_review.kubeconfig.is_some();
-        let token_review = self.token_review(&authentication.token_review, kubeconfig, has_api_server);
+        let token_review = self.token_review(&authentication.token_review, has_api_server);
         let issuers = self.issuers(settings, trust_domain, has_api_server);
         if token_review.is_none() && authentication.issuers.is_empty() && !authentication.client_certificates {
             let finding = "nobody would be believed: in a cluster leave tokenReview on; elsewhere give tokenReview.kubeconfig, or issuers whose tokens are verified here";
             self.refuse("authentication", finding);
         }
         Some(Authentication {
+            kubeconfig,
             token_review,
             issuers: issuers?,
             client_certificates: authentication.client_certificates,

@@ -1,7 +1,6 @@
 //! The rules for token reviews and issuers.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 
 use super::check::Checker;
 use super::{Issuer, KeySource, TokenReview};
@@ -10,12 +9,7 @@ use crate::model::{Identity, TrustDomain};
 
 impl Checker {
     /// `None` when it is off, and after a refusal.
-    pub(super) fn token_review(
-        &mut self,
-        review: &settings::TokenReview,
-        kubeconfig: Option<PathBuf>,
-        has_api_server: bool,
-    ) -> Option<TokenReview> {
+    pub(super) fn token_review(&mut self, review: &settings::TokenReview, has_api_server: bool) -> Option<TokenReview> {
         if !review.enabled.unwrap_or(has_api_server) {
             return None;
         }
@@ -25,7 +19,6 @@ impl Checker {
         }
         Some(TokenReview {
             audiences: self.audiences("authentication.tokenReview.audiences", &review.audiences),
-            kubeconfig,
         })
     }
 

@@ -1,106 +1,215 @@
-//! The program under test, as a process.
+//! The program under test: started, looked at from outside, ended.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::time::Duration;
 
-use super::{Program, free_port, until};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tempfile::TempDir;
 
-/// A running `countersign serve`.
-pub struct Ca {
-    pub program: Program,
-    pub directory: tempfile::TempDir,
-    pub port: u16,
-    pub monitoring: u16,
+use super::cluster::{ApiServer, ISSUER, cluster};
+use super::pods::Reviewer;
+use super::process::{Process, command, scratch};
+use super::wait::{PATIENCE, until};
+
+/// A running `countersign serve` with a directory of its own.
+pub struct Countersign {
+    process: Process,
+    /// Where proxies call.
+    pub address: SocketAddr,
+    monitoring: SocketAddr,
+    root: PathBuf,
+    directory: TempDir,
 }
 
-/// The binary.
-pub fn binary() -> &'static Path {
-    Path::new(env!("CARGO_BIN_EXE_countersign"))
+/// What an HTTP door answers.
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// The text.
+    pub body: String,
 }
 
-impl Ca {
-    /// Starts it with these settings (YAML, without doors and CA) and waits until its doors are open.
-    pub fn start(settings: &str) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let (port, monitoring) = (free_port(), free_port());
-        let doors = format!(
-            "listen: {{address: '127.0.0.1:{port}'}}\nmonitoring: {{address: '127.0.0.1:{monitoring}'}}\n\
-             servingCertificate: {{names: [istiod.istio-system.svc, 127.0.0.1]}}\n"
+/// Settings for tokens that are reviewed by this API server, for this account.
+pub fn reviewed_by(server: &ApiServer, reviewer: &Reviewer, directory: &Path) -> Value {
+    let kubeconfig = reviewer.kubeconfig(directory, server);
+    json!({"authentication": {"tokenReview": {"kubeconfig": kubeconfig}}})
+}
+
+/// Settings for tokens that are verified with the keys that the API server publishes.
+pub fn verified_offline(directory: &Path) -> Value {
+    let keys = directory.join("jwks.json");
+    std::fs::write(&keys, cluster().server.text("/openid/v1/jwks").unwrap()).unwrap();
+    json!({"authentication": {"issuers": [{"issuer": ISSUER, "jwksFile": keys}]}})
+}
+
+/// Settings with others laid over them.
+pub fn with(mut settings: Value, changes: Value) -> Value {
+    lay_over(&mut settings, changes);
+    settings
+}
+
+fn lay_over(settings: &mut Value, changes: Value) {
+    match (settings, changes) {
+        (Value::Object(settings), Value::Object(changes)) => {
+            for (key, change) in changes {
+                lay_over(settings.entry(key).or_insert(Value::Null), change);
+            }
+        }
+        (value, change) => *value = change,
+    }
+}
+
+impl Countersign {
+    /// Starts it with a root of its own, unless the settings say otherwise, and waits until it can answer.
+    pub fn start(settings: Value) -> Self {
+        let server = Self::start_unready(settings);
+        until("readiness", PATIENCE, || {
+            (server.readiness().status == 200).then_some(())
+        });
+        server
+    }
+
+    /// Starts it, and waits until it listens.
+    pub fn start_unready(settings: Value) -> Self {
+        let directory = scratch();
+        let own_ca = directory.path().join("ca");
+        let settings = with(
+            json!({
+                "listen": {"address": "127.0.0.1:0", "threads": 2},
+                "monitoring": {"address": "127.0.0.1:0"},
+                "ca": {"type": "self-signed", "selfSigned": {"directory": own_ca}},
+                "servingCertificate": {"names": ["istiod.istio-system.svc", "127.0.0.1"]},
+                "logging": {"format": "json"},
+            }),
+            settings,
         );
-        let ca = if settings.contains("\nca:") || settings.starts_with("ca:") {
-            String::new()
-        } else {
-            format!(
-                "ca: {{type: self-signed, selfSigned: {{directory: '{}/ca'}}}}\n",
-                directory.path().display()
-            )
+        let ca = match settings["ca"]["type"].as_str() {
+            Some("self-signed") => &settings["ca"]["selfSigned"]["directory"],
+            _ => &settings["ca"]["directory"],
         };
-        std::fs::write(directory.path().join("serve.yaml"), format!("{doors}{ca}{settings}")).unwrap();
-        let program = launch(directory.path());
-        program.wait_for("listening", 0);
-        let this = Self {
-            program,
-            directory,
-            port,
+        let root = Path::new(ca.as_str().unwrap()).join("root-cert.pem");
+        // JSON is YAML.
+        std::fs::write(directory.path().join("serve.yaml"), settings.to_string()).unwrap();
+        let mut process = run(directory.path(), None);
+        let (address, monitoring) = process.wait_for("addresses", PATIENCE, listening);
+        Self {
+            process,
+            address,
             monitoring,
-        };
-        std::fs::write(this.root(), this.bundle()).unwrap();
-        this
-    }
-
-    /// Starts it again in the same place.
-    pub fn restart(&mut self) {
-        self.program = launch(self.directory.path());
-        self.program.wait_for("listening", 0);
-    }
-
-    fn bundle(&self) -> Vec<u8> {
-        let own = self.directory.path().join("ca/root-cert.pem");
-        if own.exists() {
-            std::fs::read(own).unwrap()
-        } else {
-            std::fs::read(self.directory.path().join("cacerts-root")).unwrap_or_default()
+            root,
+            directory,
         }
     }
 
-    /// The roots that its clients trust.
-    pub fn root(&self) -> PathBuf {
-        self.directory.path().join("root-cert.pem")
+    /// Starts it again, at the same address, after it ended.
+    pub fn start_again(&mut self) {
+        self.process = run(self.directory.path(), Some((self.address, self.monitoring)));
+        self.process.wait_for("addresses", PATIENCE, listening);
     }
 
-    /// Its address.
-    pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+    /// Lays other settings over its own, for its next start.
+    pub fn change_settings(&self, changes: Value) {
+        let path = self.directory.path().join("serve.yaml");
+        let settings = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        std::fs::write(path, with(settings, changes).to_string()).unwrap();
     }
 
-    /// An answer of the HTTP door.
-    pub fn http(&self, path: &str) -> String {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.monitoring)).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer
+    /// The roots that clients need.
+    pub fn root(&self) -> &Path {
+        &self.root
     }
 
-    /// Waits until `/readyz` says so, or until it gives this reason why not.
-    pub fn until_ready(&self, reason: Option<&str>) {
-        until("readiness", || {
-            let answer = self.http("/readyz");
-            match reason {
-                None => answer.starts_with("HTTP/1.1 200"),
-                Some(reason) => answer.starts_with("HTTP/1.1 503") && answer.contains(reason),
-            }
+    /// `SIGKILL`.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// `SIGTERM`; it must end well, and within its own limit for calls in flight.
+    pub fn stop(&mut self) {
+        self.process.signal(Signal::TERM);
+        let status = self.process.wait_for_end(Duration::from_secs(15));
+        assert!(status.success(), "{status}");
+    }
+
+    /// Everything that it logged since it was started last.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// The lines of its log with this message.
+    pub fn events(&self, message: &str) -> Vec<Value> {
+        events(&self.log(), message)
+    }
+
+    /// The first line of its log with this message. The log is written behind the answers, so it may take a moment.
+    pub fn event(&self, message: &str) -> Value {
+        until(&format!("line {message:?} in the log"), PATIENCE, || {
+            self.events(message).into_iter().next()
+        })
+    }
+
+    /// What the log says of the last refusal in what is done.
+    pub fn refusal(&self, done: impl FnOnce()) -> String {
+        let before = self.events("refused").len();
+        done();
+        let refusals = until("a refusal in the log", PATIENCE, || {
+            Some(self.events("refused")).filter(|refusals| refusals.len() > before)
         });
+        refusals.last().unwrap()["detail"].as_str().unwrap().to_owned()
+    }
+
+    /// `/readyz`.
+    pub fn readiness(&self) -> Answer {
+        self.get("/readyz")
+    }
+
+    /// The value of a metric, named with its labels as Prometheus writes them; none if there is no such line.
+    pub fn metric(&self, name: &str) -> Option<f64> {
+        let metrics = self.get("/metrics").body;
+        let line = metrics
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+        Some(line.parse().unwrap())
+    }
+
+    fn get(&self, path: &str) -> Answer {
+        let mut stream = TcpStream::connect(self.monitoring).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
+        )
+        .unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        Answer {
+            status: head.split(' ').nth(1).unwrap().parse().unwrap(),
+            body: body.to_owned(),
+        }
     }
 }
 
-fn launch(directory: &Path) -> Program {
-    let mut command = Command::new(binary());
-    command
-        .args(["serve", "--config"])
-        .arg(directory.join("serve.yaml"))
-        .current_dir(directory);
-    Program::start("countersign", &command)
+fn run(directory: &Path, addresses: Option<(SocketAddr, SocketAddr)>) -> Process {
+    let mut serve = command(Path::new(env!("CARGO_BIN_EXE_countersign")));
+    serve.args(["serve", "--config"]).arg(directory.join("serve.yaml"));
+    if let Some((address, monitoring)) = addresses {
+        serve.args(["--set", &format!("listen.address={address}")]);
+        serve.args(["--set", &format!("monitoring.address={monitoring}")]);
+    }
+    Process::start("countersign", directory, serve)
+}
+
+fn listening(log: &str) -> Option<(SocketAddr, SocketAddr)> {
+    let line = events(log, "listening").pop()?;
+    let address = |name: &str| line[name].as_str().unwrap().parse().unwrap();
+    Some((address("address"), address("monitoring")))
+}
+
+fn events(log: &str, message: &str) -> Vec<Value> {
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    lines.filter(|line| line["message"] == message).collect()
 }

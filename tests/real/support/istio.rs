@@ -1,118 +1,253 @@
-//! Istio's own clients: the citadel client under a script, and the unmodified pilot-agent without Envoy.
+//! Istio's clients: its agent as it is, and the scripted peer that is made of its packages.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
+use serde::Deserialize;
 use serde_json::Value;
 
-use super::countersign::Ca;
-use super::{Program, part, run};
+use super::countersign::Countersign;
+use super::part;
+use super::pods::Pod;
+use super::process::{Process, command, output};
 
-/// One request of Istio's citadel client: its one line of JSON.
-pub fn sign(ca: &Ca, arguments: &[&str]) -> Value {
-    let mut command = Command::new(part("CITADEL_CLIENT"));
-    command.args(["sign", "--ca", &ca.address(), "--root"]).arg(ca.root());
-    command
-        .args(["--namespace", "default", "--service-account", "sleep", "--verify"])
-        .args(arguments);
-    serde_json::from_str(&run(&mut command)).unwrap()
+/// What one request came to.
+#[derive(Debug, Deserialize)]
+pub struct Signed {
+    /// Whether there is a certificate.
+    pub ok: bool,
+    /// If not, why, as the client sees it.
+    pub error: String,
+    /// The gRPC code of a refusal, in Go's spelling.
+    pub grpc_code: String,
+    /// How many calls it took.
+    pub attempts: u32,
+    /// How long all of it took.
+    pub seconds: f64,
+    /// The answer's elements.
+    #[serde(default)]
+    pub chain: Vec<String>,
+    /// Go's verdict on the answer, if it was asked for.
+    #[serde(default)]
+    pub verified: Option<bool>,
+    /// Why not.
+    #[serde(default)]
+    pub verify_error: String,
 }
 
-/// Istio's secret cache going on in the background.
-pub fn cache(ca: &Ca, arguments: &[&str]) -> Program {
-    let mut command = Command::new(part("CITADEL_CLIENT"));
-    command.args(["cache", "--ca", &ca.address(), "--root"]).arg(ca.root());
-    command
-        .args(["--namespace", "default", "--service-account", "sleep"])
-        .args(arguments);
-    Program::start("citadel cache", &command)
+impl Signed {
+    /// There is a certificate, at once, and Go verifies it for both uses.
+    pub fn assert_good(&self) {
+        assert!(self.ok, "{self:?}");
+        assert_eq!((self.attempts, self.verified), (1, Some(true)), "{self:?}");
+    }
+
+    /// There is none, with this code after that many calls.
+    pub fn assert_refused(&self, code: &str, attempts: u32) {
+        assert!(!self.ok, "{self:?}");
+        assert_eq!((self.grpc_code.as_str(), self.attempts), (code, attempts), "{self:?}");
+    }
 }
 
-/// A pilot-agent in a directory of its own.
+/// A call of the scripted peer.
+pub struct Peer {
+    arguments: Vec<String>,
+    key: String,
+}
+
+impl Peer {
+    /// One that calls this CA, for this pod, with this token file (which may be missing).
+    pub fn new(server: &Countersign, pod: &Pod, token: Option<&Path>) -> Self {
+        let peer = Self {
+            arguments: Vec::new(),
+            key: "p256".into(),
+        };
+        let peer = peer
+            .with(["--ca", &server.address.to_string()])
+            .with(["--root", server.root().to_str().unwrap()])
+            .with(["--namespace", &pod.namespace, "--service-account", &pod.account]);
+        match token {
+            Some(token) => peer.with(["--token", token.to_str().unwrap()]),
+            None => peer,
+        }
+    }
+
+    /// With these arguments, too; a later flag wins over an earlier one.
+    pub fn with<const N: usize>(mut self, arguments: [&str; N]) -> Self {
+        self.arguments.extend(arguments.map(str::to_owned));
+        self
+    }
+
+    /// With a key of this kind.
+    pub fn with_key(mut self, kind: &str) -> Self {
+        kind.clone_into(&mut self.key);
+        self
+    }
+
+    fn command(&self, mut command: Command, name: &str) -> Command {
+        command.arg(name).args(&self.arguments).args(["--key", &self.key]);
+        command
+    }
+
+    /// Asks once; Go judges the answer.
+    pub fn sign(&self) -> Signed {
+        let mut sign = self.command(Command::new(part("CITADEL_CLIENT")), "sign");
+        let printed = output(sign.arg("--verify")).unwrap();
+        serde_json::from_str(&printed).unwrap_or_else(|error| panic!("{error}: {printed}"))
+    }
+
+    /// Keeps secrets, as Istio's agent does, until the certificate was renewed that often.
+    pub fn cache(&self, directory: &Path, rotations: u32) -> Cache {
+        let mut cache = self.command(command(&part("CITADEL_CLIENT")), "cache");
+        cache.args(["--rotations", &rotations.to_string(), "--deadline", "90"]);
+        Cache(Process::start("cache", directory, cache))
+    }
+}
+
+/// Istio's secret cache at work.
+pub struct Cache(Process);
+
+impl Cache {
+    /// Everything that it told so far.
+    pub fn events(&self) -> Vec<Value> {
+        events(&self.0.log())
+    }
+
+    /// Waits until the certificate was renewed that often.
+    pub fn wait_for_rotations(&mut self, rotations: u64) {
+        self.0.wait_for(&format!("rotation {rotations}"), LONG, |log| {
+            let reached = |event: &Value| event["rotations"].as_u64() >= Some(rotations);
+            events(log).iter().any(reached).then_some(())
+        });
+    }
+
+    /// Waits until it is done.
+    pub fn wait_until_done(&mut self) -> Vec<Value> {
+        let status = self.0.wait_for_end(LONG);
+        assert!(status.success(), "{status}: {:?}", self.events());
+        self.events()
+    }
+}
+
+const LONG: Duration = Duration::from_secs(60);
+
+fn events(log: &str) -> Vec<Value> {
+    // The other lines are Istio's own log.
+    log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
+
+/// How many calls Istio's client makes when each is refused with the same gRPC code.
+pub fn attempts_by_code() -> Vec<(u64, u64)> {
+    let printed = output(Command::new(part("CITADEL_CLIENT")).arg("retry")).unwrap();
+    let lines = events(&printed);
+    lines
+        .iter()
+        .map(|line| (line["code"].as_u64().unwrap(), line["attempts"].as_u64().unwrap()))
+        .collect()
+}
+
+/// `pilot-agent` as it is, without Envoy: it writes its certificates to files.
 pub struct PilotAgent {
-    pub program: Program,
-    pub directory: tempfile::TempDir,
+    process: Process,
+    directory: PathBuf,
+}
+
+/// How an agent is set up.
+pub struct PilotAgentSetup<'a> {
+    /// Where it works; nothing else may.
+    pub directory: &'a Path,
+    /// The CA's address, as the agent is told it.
+    pub ca_address: String,
+    /// The roots that the CA is judged by.
+    pub root: &'a Path,
+    /// The pod that it believes to be in.
+    pub pod: &'a Pod,
+    /// More of its environment.
+    pub environment: &'a [(&'a str, &'a str)],
 }
 
 impl PilotAgent {
-    /// Lays out what it needs; `token` is its service-account token.
-    pub fn prepare(token: &str) -> tempfile::TempDir {
-        let directory = tempfile::Builder::new().prefix("pa").tempdir().unwrap();
-        for folder in ["etc/istio/pod", "var/run/secrets/tokens", "certs"] {
-            std::fs::create_dir_all(directory.path().join(folder)).unwrap();
+    /// Starts it. A token lies where [`Self::give_token`] puts it.
+    pub fn start(setup: &PilotAgentSetup<'_>) -> Self {
+        let directory = setup.directory;
+        for folder in ["etc/istio/pod", "certs"] {
+            std::fs::create_dir_all(directory.join(folder)).unwrap();
         }
-        // Without this it would listen on a port of all interfaces.
-        let annotation = "status.sidecar.istio.io/port=\"0\"\n";
-        std::fs::write(directory.path().join("etc/istio/pod/annotations"), annotation).unwrap();
-        std::fs::write(directory.path().join("var/run/secrets/tokens/istio-token"), token).unwrap();
-        directory
-    }
-
-    /// Starts it against a CA, with these variables besides.
-    pub fn start(ca: &Ca, directory: tempfile::TempDir, host: &str, variables: &[(&str, &str)]) -> Self {
-        let mut command = Command::new("env");
-        command.args(["-i", "PATH=/usr/bin:/bin", "DISABLE_ENVOY=true", "CLOUD_PLATFORM=none"]);
-        command
-            .arg("PROXY_CONFIG={discoveryAddress: \"127.0.0.1:1\", controlPlaneAuthPolicy: NONE, configPath: ./proxy}");
-        command.args([
-            "INSTANCE_IP=127.0.0.1",
-            "POD_NAME=sleep-1",
-            "POD_NAMESPACE=default",
-            "SERVICE_ACCOUNT=sleep",
+        // In the proxy's configuration the port 0 is refused; the annotation is read later, and takes it.
+        let annotations = "status.sidecar.istio.io/port=\"0\"\n";
+        std::fs::write(directory.join("etc/istio/pod/annotations"), annotations).unwrap();
+        let mut agent = command(&part("PILOT_AGENT"));
+        agent.current_dir(directory).env_clear().env("PATH", "/usr/bin:/bin");
+        agent.args([
+            "proxy",
+            "sidecar",
+            "--log_output_level=default:info,cache:debug,citadelclient:debug,ca:debug",
         ]);
-        command.args([
-            "TRUST_DOMAIN=cluster.local",
-            "ISTIO_META_CLUSTER_ID=Kubernetes",
-            "OUTPUT_CERTS=./certs",
+        agent.envs([
+            ("DISABLE_ENVOY", "true"),
+            ("CLOUD_PLATFORM", "none"),
+            (
+                "PROXY_CONFIG",
+                r#"{discoveryAddress: "127.0.0.1:1", controlPlaneAuthPolicy: NONE, configPath: ./proxy}"#,
+            ),
+            ("INSTANCE_IP", "127.0.0.1"),
+            ("POD_NAME", &setup.pod.name),
+            ("POD_NAMESPACE", &setup.pod.namespace),
+            ("SERVICE_ACCOUNT", &setup.pod.account),
+            ("TRUST_DOMAIN", "cluster.local"),
+            ("ISTIO_META_CLUSTER_ID", "Kubernetes"),
+            ("CA_ADDR", &setup.ca_address),
+            ("OUTPUT_CERTS", "./certs"),
+            ("GRPC_XDS_BOOTSTRAP", "./grpc-bootstrap.json"),
+            ("SECRET_TTL", "10s"),
+            ("SECRET_GRACE_PERIOD_RATIO", "0.5"),
         ]);
-        command.args([
-            "GRPC_XDS_BOOTSTRAP=./grpc-bootstrap.json",
-            &format!("CA_ADDR={host}:{}", ca.port),
-        ]);
-        command.arg(format!("CA_ROOT_CA={}", ca.root().display()));
-        command.args(variables.iter().map(|(name, value)| format!("{name}={value}")));
-        command.arg(part("PILOT_AGENT")).args(["proxy", "sidecar"]);
-        command.arg("--log_output_level=default:info,cache:debug,citadelclient:debug,ca:debug");
-        command.current_dir(directory.path());
+        agent
+            .env("CA_ROOT_CA", setup.root)
+            .envs(setup.environment.iter().copied());
         Self {
-            program: Program::start("pilot-agent", &command),
-            directory,
+            process: Process::start("pilot-agent", directory, agent),
+            directory: directory.to_owned(),
         }
     }
 
-    /// Where it writes its certificates.
-    pub fn certificates(&self) -> PathBuf {
-        self.directory.path().join("certs")
+    /// Puts a token where kubelet would.
+    pub fn give_token(directory: &Path, token: &str) {
+        let folder = directory.join("var/run/secrets/tokens");
+        std::fs::create_dir_all(&folder).unwrap();
+        // By a rename, as kubelet does it: an agent never reads half a token.
+        std::fs::write(folder.join("new"), token).unwrap();
+        std::fs::rename(folder.join("new"), folder.join("istio-token")).unwrap();
     }
 
-    /// Waits for so many certificates in all.
-    pub fn wait_for(&self, count: usize) {
-        let mut skip = 0;
-        for _ in 0..count {
-            skip = self.program.wait_for("generated new workload certificate", skip).0 + 1;
-        }
-        self.program.wait_for("output the resource", skip);
+    /// A file that it wrote: `key.pem`, `cert-chain.pem` or `root-cert.pem`.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.directory.join("certs").join(name)
     }
-}
 
-/// What `openssl` says of a written certificate: verified for both purposes, then its text.
-pub fn judged_by_openssl(directory: &Path) -> String {
-    let file = |name: &str| directory.join(name).display().to_string();
-    for purpose in ["sslserver", "sslclient"] {
-        run(Command::new("openssl")
-            .args([
-                "verify",
-                "-purpose",
-                purpose,
-                "-x509_strict",
-                "-CAfile",
-                &file("root-cert.pem"),
-            ])
-            .args(["-untrusted", &file("cert-chain.pem"), &file("cert-chain.pem")]));
+    /// Waits until it has obtained a certificate that many times.
+    pub fn wait_for_certificates(&mut self, number: usize) {
+        let what = format!("certificate {number}");
+        self.process.wait_for(&what, LONG, |log| {
+            let (made, _) = log
+                .match_indices("generated new workload certificate")
+                .nth(number - 1)?;
+            log[made..].contains("output the resource to ./certs").then_some(())
+        });
     }
-    let of_key = run(Command::new("openssl").args(["pkey", "-pubout", "-in", &file("key.pem")]));
-    let of_certificate =
-        run(Command::new("openssl").args(["x509", "-noout", "-pubkey", "-in", &file("cert-chain.pem")]));
-    assert_eq!(of_key, of_certificate);
-    run(Command::new("openssl").args(["x509", "-noout", "-text", "-in", &file("cert-chain.pem")]))
+
+    /// Waits for a line in its log.
+    pub fn wait_for_line(&mut self, part: &str) {
+        self.process.wait_for(&format!("line with {part:?}"), LONG, |log| {
+            log.contains(part).then_some(())
+        });
+    }
+
+    /// `SIGTERM`; it ends well.
+    pub fn stop(&mut self) {
+        self.process.signal(rustix::process::Signal::TERM);
+        let status = self.process.wait_for_end(LONG);
+        assert!(status.success(), "{status}");
+    }
 }
