@@ -1,9 +1,10 @@
 //! Tokens that a kube-apiserver made: reviewed by it, or verified with the keys that it publishes.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::cluster::{ISSUER, cluster};
 use crate::support::countersign::{Countersign, reviewed_by, verified_offline, with};
@@ -225,9 +226,20 @@ fn an_api_server_that_hangs_or_is_gone_makes_callers_come_back() {
     quick.sign(&quick.pod.token()).assert_good();
 }
 
+/// Settings for keys that are fetched from the API server, which is not asked about tokens.
+fn keys_of_cluster(kubeconfig: &Path) -> Value {
+    json!({"authentication": {
+        "tokenReview": {"enabled": false, "kubeconfig": kubeconfig},
+        "issuers": [{"issuer": ISSUER, "discovery": "cluster"}],
+    }})
+}
+
 #[test]
 fn tokens_are_verified_offline_with_the_api_servers_keys() {
-    let mut scene = Scene::offline(json!({}));
+    // Kubernetes lets every service account read the keys.
+    let (reader, place) = (Reviewer::without_rights(), scratch());
+    let kubeconfig = reader.kubeconfig(place.path(), &cluster().server);
+    let scene = Scene::of(Countersign::start(keys_of_cluster(&kubeconfig)), place);
     scene.sign(&scene.pod.token()).assert_good();
     let line = scene.server.event("issued");
     let pod = &scene.pod;
@@ -282,13 +294,11 @@ fn offline_a_token_must_be_current_meant_for_us_and_signed_by_the_cluster() {
 fn a_key_that_the_api_server_withdraws_stops_and_its_successor_works() {
     cluster().new_token_key("successor.key");
     let mut api_server = cluster().another_server("rotating", &["tokens.key"]);
-    let (reviewer, place) = (Reviewer::without_rights(), scratch());
-    // Kubernetes lets every service account read the keys.
-    let settings = json!({"authentication": {
-        "tokenReview": {"enabled": false, "kubeconfig": reviewer.kubeconfig(place.path(), &api_server)},
-        "issuers": [{"issuer": ISSUER, "discovery": "cluster"}],
-    }});
-    let scene = Scene::of(Countersign::start(settings), place);
+    let place = scratch();
+    let kubeconfig = place.path().join("kubeconfig");
+    // The token of a service account would be withdrawn with the key.
+    std::fs::write(&kubeconfig, api_server.kubeconfig(api_server.admin_token())).unwrap();
+    let scene = Scene::of(Countersign::start(keys_of_cluster(&kubeconfig)), place);
     let old = scene.pod.token();
     scene.sign(&old).assert_good();
 
