@@ -26,7 +26,7 @@ fn assert_not_in(log: &str, token: &str) {
 fn a_reviewed_token_gets_a_certificate_and_a_line_in_the_log() {
     // Every library's every word, too.
     let chatty = json!({"logging": {"level": "trace"}});
-    let mut scene = Scene::reviewed_by(&cluster().server, &Reviewer::new(), chatty);
+    let scene = Scene::reviewed_by(&cluster().server, &Reviewer::new(), chatty);
     let token = scene.pod.token();
     scene.sign(&token).assert_good();
 

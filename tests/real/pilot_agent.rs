@@ -77,26 +77,35 @@ fn public_key(command: &str, file: &Path) -> String {
     openssl(arguments).unwrap()
 }
 
+/// A name, the CA's host, variables, and the algorithm and size of the key that they lead to.
+type Case = (
+    &'static str,
+    &'static str,
+    &'static [(&'static str, &'static str)],
+    &'static str,
+    u32,
+);
+
 #[test]
 fn it_gets_and_renews_certificates_for_every_kind_of_key() {
     let scene = Scene::reviewed_by(&cluster().server, &Reviewer::new(), short_lives());
     let token = scene.pod.token();
-    let ecdsa = ("ECC_SIGNATURE_ALGORITHM", "ECDSA");
-    let cases: [(&str, &str, &[(&str, &str)], _, _); 3] = [
+    const ECDSA: (&str, &str) = ("ECC_SIGNATURE_ALGORITHM", "ECDSA");
+    let cases: [Case; 3] = [
         // By default it makes RSA keys.
         ("rsa", "127.0.0.1", &[], "rsaEncryption", 2048),
         // For this host it wants to see the name istiod.istio-system.svc.
         (
             "p256",
             "localhost",
-            &[ecdsa, ("PKCS8_KEY", "true")],
+            &[ECDSA, ("PKCS8_KEY", "true")],
             "id-ecPublicKey",
             256,
         ),
         (
             "p384",
             "127.0.0.1",
-            &[ecdsa, ("ECC_CURVE", "P384")],
+            &[ECDSA, ("ECC_CURVE", "P384")],
             "id-ecPublicKey",
             384,
         ),

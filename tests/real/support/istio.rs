@@ -40,7 +40,7 @@ impl Signed {
     /// There is a certificate, at once, and Go verifies it for both uses.
     pub fn assert_good(&self) {
         assert!(self.ok, "{self:?}");
-        assert_eq!((self.attempts, self.verified), (1, Some(true)), "{self:?}");
+        assert_eq!((self.attempts, self.verified), (1, Some(true)), "{}", self.verify_error);
     }
 
     /// There is none, with this code after that many calls.

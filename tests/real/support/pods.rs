@@ -79,11 +79,6 @@ impl Pod {
         request_token(server, &self.namespace, &self.account, spec)
     }
 
-    /// A token, in a file.
-    pub fn token_file(&self, directory: &Path) -> PathBuf {
-        token_file(directory, &self.token())
-    }
-
     /// Deletes the pod.
     pub fn delete(&self) {
         let path = format!("/api/v1/namespaces/{}/pods/{}", self.namespace, self.name);
