@@ -12,6 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 
+use super::cork::Corked;
 use super::grpc::Peer;
 use super::router::Router;
 use super::tls::TlsSettings;
@@ -185,6 +186,7 @@ impl Connections {
         mut shutdown: Shutdown,
     ) {
         let address = peer.address;
+        let corked = Corked::new(stream);
         let connection = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .max_concurrent_streams(self.limits.streams)
@@ -196,13 +198,13 @@ impl Connections {
             // As istiod does: a ping after 30 s of silence finds dead peers.
             .keep_alive_interval(Duration::from_secs(30))
             .keep_alive_timeout(Duration::from_secs(10))
-            .serve_connection(TokioIo::new(stream), self.router.for_peer(peer));
+            .serve_connection(TokioIo::new(corked.handle()), self.router.for_peer(peer));
         tokio::pin!(connection);
         let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
+            ended = corked.drive(connection.as_mut()) => ended,
             () = shutdown.asked() => {
                 connection.as_mut().graceful_shutdown();
-                connection.await
+                corked.drive(connection.as_mut()).await
             }
         };
         if let Err(error) = ended {
