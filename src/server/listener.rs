@@ -87,10 +87,14 @@ impl Connections {
             match accepted {
                 Ok((stream, address)) => match self.room.clone().try_acquire_owned() {
                     Ok(room) => {
-                        open.spawn(
-                            self.clone()
-                                .connection(stream, address, transport, room, shutdown.clone()),
-                        );
+                        // Boxed: the runtime moves what it is given several times, and this is kilobytes.
+                        open.spawn(Box::pin(self.clone().connection(
+                            stream,
+                            address,
+                            transport,
+                            room,
+                            shutdown.clone(),
+                        )));
                     }
                     Err(_) => {
                         self.metrics.connections_refused.inc();
@@ -144,7 +148,8 @@ impl Connections {
                 .await;
             }
             Transport::Tls => {
-                let handshake = self.handshake(stream, address);
+                // Boxed: a connection should not hold on to the room that its handshake took.
+                let handshake = Box::pin(self.handshake(stream, address));
                 if let Ok(Some((stream, peer))) = tokio::time::timeout(self.limits.handshake, handshake)
                     .await
                     .inspect_err(|_| {
