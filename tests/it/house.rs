@@ -107,3 +107,32 @@ fn files_stay_small() {
         assert!(lines <= 600, "{} has {lines} lines: split it", file.display());
     }
 }
+
+/// Tests are renamed, and tables stay behind.
+#[test]
+fn the_conformance_table_names_tests_that_exist() {
+    let project = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let table = std::fs::read_to_string(project.join("docs/conformance.md")).unwrap();
+    let mut sources = Vec::new();
+    for folder in ["src", "tests/it", "tests/real"] {
+        files(&project.join(folder), &mut sources);
+    }
+    let named: Vec<&str> = table
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(|name| name.contains("::"))
+        .collect();
+    assert!(named.len() >= 50, "{named:?}");
+    for name in named {
+        let (modules, test) = name.rsplit_once("::").unwrap();
+        let module = modules.trim_end_matches("::tests").rsplit("::").next().unwrap();
+        let holds = |file: &PathBuf| {
+            let inside = file.file_stem().is_some_and(|stem| stem == module)
+                || file.parent().is_some_and(|folder| folder.ends_with(module));
+            let tells = |text: String| test == "*" || text.contains(&format!("fn {test}("));
+            inside && std::fs::read_to_string(file).is_ok_and(tells)
+        };
+        assert!(sources.iter().any(holds), "there is no {name}");
+    }
+}

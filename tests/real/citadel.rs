@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::support::certificate::{Certificate, now};
 use crate::support::cluster::cluster;
 use crate::support::istio::{Peer, attempts_by_code};
-use crate::support::openssl::{STRICT, key, openssl, text, verify};
+use crate::support::openssl::{STRICT, handshake, key, openssl, text, verify};
 use crate::support::pods::{Pod, ending_in, token_file};
 use crate::support::scene::Scene;
 use crate::support::wait::until;
@@ -232,25 +232,16 @@ impl Held {
         let directory = scene.new_directory("foreign");
         let (chain, private) = (directory.join("chain.pem"), directory.join("key.pem"));
         key(&private, &["EC", "-pkeyopt", "ec_paramgen_curve:P-256"]);
-        let names = format!("subjectAltName=URI:{identity}");
-        openssl(&[
-            "req",
-            "-x509",
-            "-new",
-            "-key",
-            text(&private),
-            "-out",
-            text(&chain),
-            "-days",
-            "1",
-            "-subj",
-            "/CN=x",
-            "-addext",
-            &names,
-            "-addext",
-            "extendedKeyUsage=clientAuth,serverAuth",
-        ])
-        .unwrap();
+        // By default `openssl req -x509` makes CAs.
+        let configuration = directory.join("conf");
+        let settings = format!(
+            "[req]\ndistinguished_name = name\nprompt = no\nx509_extensions = leaf\n[name]\nCN = x\n[leaf]\n\
+             basicConstraints = critical,CA:false\nsubjectAltName = URI:{identity}\nextendedKeyUsage = clientAuth,serverAuth\n"
+        );
+        std::fs::write(&configuration, settings).unwrap();
+        let (configuration, private_text) = (text(&configuration), text(&private));
+        let request = ["req", "-x509", "-new", "-config", configuration, "-key", private_text];
+        openssl(&[&request[..], &["-days", "1", "-out", text(&chain)]].concat()).unwrap();
         Self::of(&chain, &private)
     }
 
@@ -309,16 +300,42 @@ fn a_useless_certificate_never_stands_in_a_tokens_way() {
     let foreign = Held::foreign(&scene, &scene.pod.identity());
     let expired = Held::obtain(&scene, "10");
     let end = Certificate::read(Path::new(&expired.chain)).not_after;
-    for useless in [foreign, expired] {
-        until("the certificate's end", Duration::from_secs(20), || {
-            (now() > end).then_some(())
+    until("the certificate's end", Duration::from_secs(20), || {
+        (now() > end).then_some(())
+    });
+    // Istio's client itself leaves an expired one out; others do not.
+    for (useless, reason) in [(foreign, "certificate_not_ours"), (expired, "no_credentials")] {
+        let refusal = scene.server.refusal(|| {
+            let signed = useless.shown_by(scene.without_token()).sign();
+            signed.assert_refused("Unauthenticated", 1);
         });
-        useless
-            .shown_by(scene.without_token())
-            .sign()
-            .assert_refused("Unauthenticated", 1);
+        assert!(refusal.starts_with(reason), "{refusal}");
         useless.shown_by(scene.peer(&scene.pod.token())).sign().assert_good();
+        for version in ["-tls1_2", "-tls1_3"] {
+            let shown = ["-cert", &useless.chain, "-key", &useless.key, version];
+            handshake(&scene.server, &shown).unwrap();
+        }
     }
+}
+
+#[test]
+fn a_connection_does_not_outlive_the_certificate_that_opened_it() {
+    let switched_on = json!({"clientCertificates": true});
+    let scene = Scene::offline(json!({"authentication": switched_on, "certificates": {"minimumLifetime": "10s"}}));
+    let held = Held::obtain(&scene, "10");
+    let end = Certificate::read(Path::new(&held.chain)).not_after;
+    // It calls every two seconds, on one connection, and goes on showing what it showed at first.
+    let peer = held.shown_by(scene.without_token());
+    let peer = peer.with(["--ttl", "10", "--ratio", "0.8", "--jitter", "0"]);
+    let mut cache = peer.cache(scene.place.path(), 100);
+    cache.wait_for_rotations(2);
+    let refusal = scene.server.refusal(|| {
+        until("the first refusal", Duration::from_secs(30), || {
+            scene.server.events("refused").pop().map(drop)
+        });
+    });
+    assert!(refusal.starts_with("certificate_expired"), "{refusal}");
+    assert!(now() >= end);
 }
 
 #[test]

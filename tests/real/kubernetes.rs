@@ -140,6 +140,8 @@ fn parallel_calls_with_one_token_cost_one_review() {
                 }
             }
         });
+        // And one that comes when they are done.
+        assert_eq!(peer.sign().ok, good);
         assert_eq!(reviews() - already, 1, "good: {good}");
     }
     assert_eq!(reviews(), before + 2);

@@ -1,7 +1,7 @@
 //! The `openssl` command as a TLS client, as the maker of companies' CAs, and as the judge of what is issued under them.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::json;
@@ -10,20 +10,12 @@ use crate::support::certificate::Certificate;
 use crate::support::companies::{Company, SIGNERS};
 use crate::support::countersign::{Countersign, verified_offline, with};
 use crate::support::istio::Peer;
-use crate::support::openssl::{key, openssl, text, verify};
+use crate::support::openssl::{handshake, key, openssl, text, verify};
 use crate::support::pods::token_file;
 use crate::support::process::output;
 use crate::support::scene::Scene;
 use crate::support::wait::until;
 use crate::support::webpki;
-
-/// A handshake by `openssl s_client`, and what it printed; `Err` when there was none.
-fn handshake(server: &Countersign, arguments: &[&str]) -> Result<String, String> {
-    let mut client = Command::new("openssl");
-    client.args(["s_client", "-connect", &server.address.to_string(), "-CAfile"]);
-    client.arg(server.root()).arg("-verify_return_error");
-    output(client.args(arguments).stdin(Stdio::null()))
-}
 
 fn assert_handshake(server: &Countersign, arguments: &[&str], expected: &[&str]) {
     let printed = handshake(server, arguments).unwrap();

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
+use super::countersign::Countersign;
 use super::process::output;
 
 /// `openssl …`, with an environment of its own; its standard output when it succeeds.
@@ -60,3 +61,11 @@ pub fn verify(chain: &Path, roots: &Path, flags: &[&str]) -> Result<(), String> 
 
 /// RFC 5280 to the letter, for what is ours down from the root.
 pub const STRICT: &[&str] = &["-x509_strict"];
+
+/// A handshake by `openssl s_client`, and what it printed; `Err` when there was none.
+pub fn handshake(server: &Countersign, arguments: &[&str]) -> Result<String, String> {
+    let mut client = Command::new("openssl");
+    client.args(["s_client", "-connect", &server.address.to_string(), "-CAfile"]);
+    client.arg(server.root()).arg("-verify_return_error");
+    output(client.args(arguments))
+}
