@@ -14,6 +14,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// From so many bytes on, HTTP/2 waits until they have left: a peer that does not read makes us hold no more. Two full TLS records.
 const MOST: usize = 32 * 1024;
+/// Room for an answer, so that it is not made bit by bit.
+const USUAL: usize = 4 * 1024;
 
 /// Of the connection, or of the stream below it.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -98,7 +100,10 @@ impl<S: AsyncWrite + Unpin> Gathered<S> {
 
     fn poll_room(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.waiting.len() - self.left >= MOST {
-            return self.poll_out(context);
+            ready!(self.poll_out(context))?;
+        }
+        if self.waiting.capacity() == 0 {
+            self.waiting.reserve(USUAL);
         }
         Poll::Ready(Ok(()))
     }
@@ -152,5 +157,114 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Corked<S> {
         }
         ready!(gathered.poll_out(context))?;
         Pin::new(&mut gathered.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    /// Writes to a [`duplex`] pipe and counts how often.
+    struct Counted(tokio::io::DuplexStream, Arc<Mutex<usize>>);
+
+    impl AsyncRead for Counted {
+        fn poll_read(mut self: Pin<&mut Self>, c: &mut Context<'_>, b: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_read(c, b)
+        }
+    }
+
+    impl AsyncWrite for Counted {
+        fn poll_write(mut self: Pin<&mut Self>, c: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            *self.1.lock().unwrap() += 1;
+            Pin::new(&mut self.0).poll_write(c, bytes)
+        }
+        fn poll_flush(mut self: Pin<&mut Self>, c: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_flush(c)
+        }
+        fn poll_shutdown(mut self: Pin<&mut Self>, c: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_shutdown(c)
+        }
+    }
+
+    fn corked(room: usize) -> (Corked<Counted>, tokio::io::DuplexStream, Arc<Mutex<usize>>) {
+        let (ours, theirs) = duplex(room);
+        let writes = Arc::new(Mutex::new(0));
+        (Corked::new(Counted(ours, writes.clone())), theirs, writes)
+    }
+
+    #[tokio::test]
+    async fn all_that_is_said_in_one_turn_leaves_in_one_write() {
+        let (corked, mut peer, writes) = corked(1024);
+        let mut handle = corked.handle();
+        let mut connection = std::pin::pin!(async {
+            for _ in 0..3 {
+                handle.write_all(b"frame").await?;
+                handle.flush().await?;
+            }
+            assert_eq!(*writes.lock().unwrap(), 0);
+            let mut answer = [0; 2];
+            handle.read_exact(&mut answer).await?;
+            assert_eq!(*writes.lock().unwrap(), 1);
+            io::Result::Ok(answer)
+        });
+        let peer = async {
+            let mut said = [0; 15];
+            peer.read_exact(&mut said).await.unwrap();
+            assert_eq!(&said, b"frameframeframe");
+            peer.write_all(b"ok").await.unwrap();
+        };
+        let (ended, ()) = tokio::join!(corked.drive(connection.as_mut()), peer);
+        assert_eq!(&ended.unwrap(), b"ok");
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_does_not_read_makes_us_hold_no_more_than_the_bound() {
+        let (corked, mut peer, _) = corked(1024);
+        let mut handle = corked.handle();
+        let said = Arc::new(Mutex::new(0));
+        let counter = said.clone();
+        let mut connection = std::pin::pin!(async move {
+            for _ in 0..400 {
+                handle.write_all(&[b'x'; 1024]).await?;
+                *counter.lock().unwrap() += 1024;
+            }
+            handle.shutdown().await
+        });
+        let mut driven = std::pin::pin!(corked.drive(connection.as_mut()));
+        poll_fn(|context| {
+            assert!(driven.as_mut().poll(context).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        assert!((MOST..=MOST + 2048).contains(&said.lock().unwrap()), "{said:?}");
+        // Once it reads, everything arrives, and then the end.
+        let mut all = Vec::new();
+        let (ended, read) = tokio::join!(driven, peer.read_to_end(&mut all));
+        ended.unwrap();
+        assert_eq!(read.unwrap(), 400 * 1024);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_said_to_a_peer_that_has_closed() {
+        let (corked, peer, writes) = corked(1024);
+        drop(peer);
+        let mut handle = corked.handle();
+        assert_eq!(handle.read(&mut [0; 8]).await.unwrap(), 0);
+        handle.write_all(b"farewell").await.unwrap();
+        handle.shutdown().await.unwrap();
+        assert_eq!(*writes.lock().unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_fails_ends_the_connection() {
+        let (corked, peer, _) = corked(1024);
+        drop(peer);
+        let mut handle = corked.handle();
+        let mut connection = std::pin::pin!(async move {
+            handle.write_all(b"frame").await?;
+            std::future::pending::<io::Result<()>>().await
+        });
+        assert!(corked.drive(connection.as_mut()).await.is_err());
     }
 }
