@@ -1,5 +1,7 @@
 //! The seam for randomness.
 
+use std::sync::Mutex;
+
 use ring::rand::SecureRandom;
 
 /// Where unpredictable bytes come from.
@@ -13,20 +15,31 @@ pub trait Random: Send + Sync {
 #[error("the system's random number generator failed")]
 pub struct RandomError;
 
-/// The host's generator.
-#[derive(Clone, Debug)]
-pub struct SystemRandom(ring::rand::SystemRandom);
+/// The host's generator, asked for many bytes at once: each question is a system call. Not for secrets, which should not wait in memory.
+#[derive(Debug)]
+pub struct SystemRandom {
+    host: ring::rand::SystemRandom,
+    waiting: Mutex<Vec<[u8; 16]>>,
+}
 
 impl Default for SystemRandom {
     fn default() -> Self {
-        Self(ring::rand::SystemRandom::new())
+        Self {
+            host: ring::rand::SystemRandom::new(),
+            waiting: Mutex::default(),
+        }
     }
 }
 
 impl Random for SystemRandom {
     fn bytes16(&self) -> Result<[u8; 16], RandomError> {
-        let mut bytes = [0; 16];
-        self.0.fill(&mut bytes).map_err(|_| RandomError)?;
-        Ok(bytes)
+        let mut waiting = self.waiting.lock().unwrap_or_else(|broken| broken.into_inner());
+        if let Some(bytes) = waiting.pop() {
+            return Ok(bytes);
+        }
+        let mut many = [0; 1024];
+        self.host.fill(&mut many).map_err(|_| RandomError)?;
+        waiting.extend(many.as_chunks().0);
+        waiting.pop().ok_or(RandomError)
     }
 }

@@ -12,6 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 
+use super::cork::Corked;
 use super::grpc::Peer;
 use super::router::Router;
 use super::tls::TlsSettings;
@@ -86,10 +87,14 @@ impl Connections {
             match accepted {
                 Ok((stream, address)) => match self.room.clone().try_acquire_owned() {
                     Ok(room) => {
-                        open.spawn(
-                            self.clone()
-                                .connection(stream, address, transport, room, shutdown.clone()),
-                        );
+                        // Boxed: the runtime moves what it is given several times, and this is kilobytes.
+                        open.spawn(Box::pin(self.clone().connection(
+                            stream,
+                            address,
+                            transport,
+                            room,
+                            shutdown.clone(),
+                        )));
                     }
                     Err(_) => {
                         self.metrics.connections_refused.inc();
@@ -143,7 +148,8 @@ impl Connections {
                 .await;
             }
             Transport::Tls => {
-                let handshake = self.handshake(stream, address);
+                // Boxed: a connection should not hold on to the room that its handshake took.
+                let handshake = Box::pin(self.handshake(stream, address));
                 if let Ok(Some((stream, peer))) = tokio::time::timeout(self.limits.handshake, handshake)
                     .await
                     .inspect_err(|_| {
@@ -185,6 +191,7 @@ impl Connections {
         mut shutdown: Shutdown,
     ) {
         let address = peer.address;
+        let corked = Corked::new(stream);
         let connection = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .max_concurrent_streams(self.limits.streams)
@@ -196,13 +203,13 @@ impl Connections {
             // As istiod does: a ping after 30 s of silence finds dead peers.
             .keep_alive_interval(Duration::from_secs(30))
             .keep_alive_timeout(Duration::from_secs(10))
-            .serve_connection(TokioIo::new(stream), self.router.for_peer(peer));
+            .serve_connection(TokioIo::new(corked.handle()), self.router.for_peer(peer));
         tokio::pin!(connection);
         let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
+            ended = corked.drive(connection.as_mut()) => ended,
             () = shutdown.asked() => {
                 connection.as_mut().graceful_shutdown();
-                connection.await
+                corked.drive(connection.as_mut()).await
             }
         };
         if let Err(error) = ended {

@@ -6,6 +6,7 @@
 //! Each worker thread runs a runtime of its own and accepts from the same queue: whoever is idle takes the next connection, and a
 //! connection never changes threads. What is slow or not urgent runs on the caller's runtime, away from them.
 
+mod cork;
 mod grpc;
 mod health;
 mod http_door;
