@@ -40,14 +40,12 @@ pub struct Credentials {
     pub client_certificate: Option<Arc<ClientCertificate>>,
 }
 
-/// A certificate chain that a TLS peer presented and whose key it holds. Nothing else is known about it: it is judged at every call, since
-/// connections outlive certificates.
+/// A certificate that a TLS peer presented and whose key it holds. Nothing else is known about it: it is judged at every call, since
+/// connections outlive certificates. What else the peer sent is not kept: only a certificate that our own signer signed counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientCertificate {
     /// The peer's own certificate.
     pub leaf: CertificateDer<'static>,
-    /// Whatever else it sent.
-    pub intermediates: Vec<CertificateDer<'static>>,
 }
 
 /// A bearer token. It cannot print itself.

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use crate::model::ClientCertificate;
 use crate::platform::crypto;
 
-/// Largest client certificate chain that is looked at.
+/// Longest client certificate chain that is looked at.
 const MAX_CLIENT_CHAIN: usize = 10;
 
 /// What every connection's configuration is made from.
@@ -79,14 +79,12 @@ pub struct Possession {
 impl Possession {
     /// The peer's certificate, if it sent one and proved to hold its key.
     pub fn certificate(&self, sent: Option<&[CertificateDer<'static>]>) -> Option<ClientCertificate> {
-        let (leaf, intermediates) = sent?.split_first()?;
-        if !self.proven.load(Ordering::Acquire) || intermediates.len() >= MAX_CLIENT_CHAIN {
+        let sent = sent?;
+        if !self.proven.load(Ordering::Acquire) || sent.len() > MAX_CLIENT_CHAIN {
             return None;
         }
-        Some(ClientCertificate {
-            leaf: leaf.clone(),
-            intermediates: intermediates.to_vec(),
-        })
+        let leaf = sent.first()?.clone();
+        Some(ClientCertificate { leaf })
     }
 
     fn note(&self, proof: Result<HandshakeSignatureValid, rustls::Error>) -> HandshakeSignatureValid {
