@@ -58,7 +58,7 @@ impl IstioCertificateService for CertificateService {
         match self.issuer.issue(request, deadline).await {
             Ok(issued) => {
                 self.metrics.issued.inc();
-                self.metrics.grants(issued.method()).inc();
+                self.metrics.granted(issued.method());
                 self.metrics
                     .stage(Stage::Total)
                     .observe((self.clock.instant() - start).as_secs_f64());

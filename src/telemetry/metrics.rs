@@ -58,7 +58,6 @@ pub struct Metrics {
     handshake_failures: Family<Word, Counter>,
     key_fetches: Family<[(&'static str, String); 2], Counter>,
     keys_fetched: Family<[(&'static str, String); 1], Gauge>,
-    token_reviews: Family<Word, Counter>,
     /// `countersign_log_lines_lost_total`: log lines left out because the log could not be written fast enough.
     pub log_lines_lost: Counter,
     /// `countersign_certificate_expiry_timestamp_seconds` and istiod's expiry gauges.
@@ -250,12 +249,6 @@ impl Metrics {
                 "When an issuer's token keys were last fetched; their age is time() minus this",
                 Family::default(),
             ),
-            token_reviews: add(
-                r,
-                "countersign_token_reviews",
-                "Answers of the token review authenticator, by result",
-                Family::default(),
-            ),
             log_lines_lost: add(
                 r,
                 "countersign_log_lines_lost",
@@ -275,14 +268,9 @@ impl Metrics {
         text
     }
 
-    /// `countersign_grants_total{method}`; take the handle once, at start.
-    pub fn grants(&self, method: &'static str) -> Counter {
-        self.grants.get_or_create_owned(&[("method", method)])
-    }
-
-    /// `countersign_token_reviews_total{result}`; take the handles once, at start.
-    pub fn token_reviews(&self, result: &'static str) -> Counter {
-        self.token_reviews.get_or_create_owned(&[("result", result)])
+    /// `countersign_grants_total{method}`, one more.
+    pub fn granted(&self, method: &'static str) {
+        self.grants.get_or_create(&[("method", method)]).inc();
     }
 
     /// `countersign_token_key_fetches_total{issuer,result}`; take the handles once, at start. `issuer` comes from the settings.
@@ -366,12 +354,11 @@ mod tests {
         let readiness = Readiness::default();
         let metrics = Metrics::new(clock, &readiness);
         readiness.await_condition("ca", "loading");
-        metrics.grants("offline_jwt").inc();
+        metrics.granted("offline_jwt");
         metrics.refused("token_expired", "UNAUTHENTICATED");
         metrics.handshake_failed("timeout");
         metrics.key_fetches("https://issuer", "failed").inc();
         metrics.keys_fetched("https://issuer").set(77);
-        metrics.token_reviews("accepted").inc();
         metrics.clamped.inc();
         metrics.connections_refused.inc();
         metrics.log_lines_lost.inc();
@@ -391,7 +378,6 @@ mod tests {
             "countersign_handshake_failures_total{reason=\"timeout\"} 1",
             "countersign_token_key_fetches_total{issuer=\"https://issuer\",result=\"failed\"} 1",
             "countersign_token_keys_fetched_timestamp_seconds{issuer=\"https://issuer\"} 77",
-            "countersign_token_reviews_total{result=\"accepted\"} 1",
             "countersign_certificates_clamped_total 1",
             "countersign_connections_refused_total 1",
             "countersign_log_lines_lost_total 1",
