@@ -39,37 +39,48 @@ impl CaSnapshot {
         bundle: Bundle,
         generation: u64,
     ) -> Result<Self, SnapshotError> {
-        let signer = chain.first().ok_or(SnapshotError::NoSigner)?;
-        let is_root = |certificate: &CaCertificate| bundle.roots().iter().any(|root| root.der() == certificate.der());
-        // Intermediates one per element, in issuer order, never a root among them; the whole bundle last, unsplit.
-        let mut tail: Vec<String> = chain
-            .iter()
-            .filter(|member| !is_root(member))
-            .map(|member| member.pem().to_owned())
-            .collect();
-        tail.push(bundle.pem().to_owned());
-        let (algorithm, public_key) = crypto::public_key(signer.public_key_info()).map_err(SnapshotError::Key)?;
+        if chain.is_empty() {
+            return Err(SnapshotError::NoSigner);
+        }
         let validity = common_validity(&chain, &bundle);
-        let snapshot = Self {
+        let mut snapshot = Self {
             key,
             chain,
             bundle,
             generation,
-            tail,
+            tail: Vec::new(),
             validity,
         };
+        // Intermediates one per element, in issuer order; the whole bundle last, unsplit.
+        snapshot.tail = snapshot.intermediates().map(|member| member.pem().to_owned()).collect();
+        snapshot.tail.push(snapshot.bundle.pem().to_owned());
+        snapshot.test_signature()?;
+        Ok(snapshot)
+    }
+
+    /// Signs something and verifies it with the signing certificate: does this key still do its work?
+    pub fn test_signature(&self) -> Result<(), SnapshotError> {
         let probe = b"countersign test signature";
-        let signature = snapshot.key.sign(probe).map_err(|_| SnapshotError::TestSignature)?;
-        if !crypto::verify(
+        let (algorithm, public_key) =
+            crypto::public_key(self.signer().public_key_info()).map_err(SnapshotError::Key)?;
+        let signature = self.key.sign(probe).map_err(|_| SnapshotError::TestSignature)?;
+        if crypto::verify(
             algorithm,
             &public_key,
-            snapshot.key.signature_algorithm(),
+            self.key.signature_algorithm(),
             probe,
             &signature,
         ) {
-            return Err(SnapshotError::TestSignature);
+            Ok(())
+        } else {
+            Err(SnapshotError::TestSignature)
         }
-        Ok(snapshot)
+    }
+
+    /// What stands between a leaf and its root: the chain without any root.
+    pub fn intermediates(&self) -> impl Iterator<Item = &CaCertificate> {
+        let is_root = |member: &CaCertificate| self.bundle.roots().iter().any(|root| root.der() == member.der());
+        self.chain.iter().filter(move |member| !is_root(member))
     }
 
     /// The private key.

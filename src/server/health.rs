@@ -9,7 +9,6 @@ use tonic_health::server::HealthReporter;
 use super::Parts;
 use crate::authority::CaSnapshot;
 use crate::model::{Lifetime, Timestamp};
-use crate::platform::crypto;
 use crate::platform::shutdown::Shutdown;
 use crate::telemetry::{Condition, Seldom};
 
@@ -99,15 +98,5 @@ fn test_signature(ca: &CaSnapshot, now: Timestamp, minimum: Lifetime) -> Result<
             validity.not_before, validity.not_after
         ));
     }
-    let message = now.unix().to_be_bytes();
-    let signature = ca
-        .key()
-        .sign(&message)
-        .map_err(|_| "the key does not sign".to_owned())?;
-    let (algorithm, key) = crypto::public_key(ca.signer().public_key_info()).map_err(|error| error.to_string())?;
-    if crypto::verify(algorithm, &key, ca.key().signature_algorithm(), &message, &signature) {
-        Ok(())
-    } else {
-        Err("the key's signature does not verify with the signing certificate".to_owned())
-    }
+    ca.test_signature().map_err(|error| error.to_string())
 }

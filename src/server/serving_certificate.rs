@@ -171,13 +171,7 @@ fn issue(names: &[ServingName], lifetime: Lifetime, issuer: &Issuer) -> Result<F
     )?;
     let leaf = CaCertificate::parse(issued.certificate())?;
     // The chain below the root: what clients need to find their way to the root that they hold.
-    let is_root = |der: &CertificateDer<'_>| issued.ca().bundle().roots().iter().any(|root| root.der() == der);
-    let above = issued
-        .ca()
-        .chain()
-        .iter()
-        .map(|member| member.der().clone())
-        .filter(|der| !is_root(der));
+    let above = issued.ca().intermediates().map(|member| member.der().clone());
     let chain: Vec<_> = std::iter::once(leaf.der().clone()).chain(above).collect();
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
     Ok(Fresh {
