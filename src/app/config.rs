@@ -12,7 +12,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::settings::Settings;
-use crate::model::{KeyAlgorithm, Lifetime, ServingName, TrustDomain};
+use crate::authority::{CaKind, RootAlgorithm};
+use crate::model::{Lifetime, TrustDomain};
+use crate::server::ServingSource;
 use crate::telemetry::log;
 
 /// Everything that `serve` needs to know.
@@ -31,7 +33,7 @@ pub struct Config {
     /// What is issued to workloads.
     pub certificates: Certificates,
     /// What our own TLS listener shows.
-    pub serving_certificate: ServingCertificate,
+    pub serving_certificate: ServingSource,
     /// Who is believed; at least one of them is on.
     pub authentication: Authentication,
     /// What is logged, and how.
@@ -69,26 +71,15 @@ pub struct Listen {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ca {
     /// Which of the two below.
-    pub source: CaSource,
+    pub source: CaKind,
     /// Plugged-in files.
     pub directory: PathBuf,
     /// Where a root of our own is kept.
     pub self_signed_directory: PathBuf,
-    /// The key of a new root of our own: P-256 or P-384.
-    pub self_signed_algorithm: KeyAlgorithm,
+    /// The key of a new root of our own.
+    pub self_signed_algorithm: RootAlgorithm,
     /// The lifetime of a new root of our own.
     pub self_signed_lifetime: Lifetime,
-}
-
-/// Where the key and certificate come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CaSource {
-    /// Plugged in when there are files, else self-signed.
-    Auto,
-    /// A root of our own.
-    SelfSigned,
-    /// Files of somebody else's making.
-    PluggedIn,
 }
 
 /// What is issued to workloads. minimum ≤ default ≤ maximum.
@@ -102,25 +93,6 @@ pub struct Certificates {
     pub minimum_lifetime: Lifetime,
     /// Whether requests that name anything else than the identity are refused.
     pub strict_csr: bool,
-}
-
-/// What our TLS listener shows.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ServingCertificate {
-    /// Issued by ourselves.
-    Issued {
-        /// Its names; at least one.
-        names: Vec<ServingName>,
-        /// Its lifetime.
-        lifetime: Lifetime,
-    },
-    /// Read from files.
-    Files {
-        /// PEM, leaf first.
-        certificate: PathBuf,
-        /// PEM.
-        key: PathBuf,
-    },
 }
 
 /// Who is believed.

@@ -14,7 +14,7 @@ use crate::issue::plan::Profile;
 use crate::issue::{Issuer, Policy};
 use crate::platform::shutdown::{Shutdown, shutdown, signal_to_stop};
 use crate::platform::{Clock, SystemClock, SystemRandom, process};
-use crate::server::{self, Bound, ConnectionLimits, Parts, ServingSource};
+use crate::server::{self, Bound, ConnectionLimits, Parts};
 use crate::telemetry::{Metrics, Readiness, log};
 
 /// What an [`App`] sees of the world and shows to it.
@@ -76,7 +76,7 @@ pub fn run(config: &Config, new_root: bool) -> anyhow::Result<()> {
     })
 }
 
-/// The runtime of everything but the doors' workers: background work and the HTTP door need little.
+/// The runtime of what works behind the doors: token reviews, keys, the serving certificate, health. The doors have threads of their own.
 pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -224,15 +224,6 @@ fn server_config(config: &Config) -> server::Config {
         call: listen.call,
         threads: listen.threads.unwrap_or_else(process::parallelism),
         client_certificates: config.authentication.client_certificates,
-        serving: match &config.serving_certificate {
-            config::ServingCertificate::Issued { names, lifetime } => ServingSource::Issued {
-                names: names.clone(),
-                lifetime: *lifetime,
-            },
-            config::ServingCertificate::Files { certificate, key } => ServingSource::Files {
-                certificate: certificate.clone(),
-                key: key.clone(),
-            },
-        },
+        serving: config.serving_certificate.clone(),
     }
 }

@@ -4,7 +4,8 @@
 //! here: who may have what.
 //!
 //! Each worker thread runs a runtime of its own and accepts from the same queue: whoever is idle takes the next connection, and a
-//! connection never changes threads. What is slow or not urgent runs on the caller's runtime, away from them.
+//! connection never changes threads. The HTTP door has a thread of its own as well, since strangers reach it; health and the serving
+//! certificate live on the caller's runtime.
 
 mod cork;
 mod grpc;

@@ -15,7 +15,7 @@ use crate::platform::shutdown::Shutdown;
 use crate::platform::{Clock, crypto, files};
 
 /// Where the serving certificate comes from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     /// From our own CA.
     Issued {

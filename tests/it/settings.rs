@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use countersign::app::config::{CaSource, Config, KeySource, ServingCertificate};
+use countersign::app::config::{Config, KeySource};
 use countersign::app::settings::Settings;
-use countersign::model::KeyAlgorithm;
+use countersign::authority::{CaKind, RootAlgorithm};
+use countersign::server::ServingSource;
 use countersign::telemetry::log::Format;
 
 fn environment(variables: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -34,7 +35,7 @@ fn defaults_work_in_a_cluster() {
         assert_eq!(config.listen.address.port(), 15012);
         assert_eq!(config.listen.plaintext, None);
         assert_eq!(config.monitoring.port(), 15014);
-        assert_eq!(config.ca.source, CaSource::Auto);
+        assert_eq!(config.ca.source, CaKind::Auto);
         assert_eq!(config.certificates.default_lifetime.seconds(), 86_400);
         assert_eq!(config.authentication.token_review.unwrap().audiences, ["istio-ca"]);
         assert!(config.authentication.issuers.is_empty() && !config.authentication.client_certificates);
@@ -104,9 +105,9 @@ shutdown:
     assert_eq!(config.trust_domain.as_str(), "prod.example.org");
     assert_eq!(config.listen.plaintext, Some("127.0.0.1:0".parse().unwrap()));
     assert_eq!((config.listen.calls_in_flight, config.listen.threads), (7, Some(2)));
-    assert_eq!(config.ca.self_signed_algorithm, KeyAlgorithm::P384);
+    assert_eq!(config.ca.self_signed_algorithm, RootAlgorithm::P384);
     assert_eq!(config.certificates.default_lifetime.seconds(), 5400);
-    let ServingCertificate::Issued { names, .. } = &config.serving_certificate else {
+    let ServingSource::Issued { names, .. } = &config.serving_certificate else {
         panic!()
     };
     assert_eq!(

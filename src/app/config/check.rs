@@ -7,10 +7,12 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Authentication, Ca, CaSource, Certificates, Config, Listen, Problem, ServingCertificate};
+use super::{Authentication, Ca, Certificates, Config, Listen, Problem};
 use crate::app::duration;
 use crate::app::settings::{self, Settings};
-use crate::model::{KeyAlgorithm, Lifetime, ServingName, TrustDomain};
+use crate::authority::{CaKind, RootAlgorithm};
+use crate::model::{Lifetime, ServingName, TrustDomain};
+use crate::server::ServingSource;
 use crate::telemetry::log;
 
 /// Collects problems. A method answers `None` after it refused something.
@@ -122,9 +124,9 @@ impl Checker {
 
     fn ca(&mut self, ca: &settings::Ca) -> Option<Ca> {
         let sources = [
-            ("auto", CaSource::Auto),
-            ("self-signed", CaSource::SelfSigned),
-            ("plugged-in", CaSource::PluggedIn),
+            ("auto", CaKind::Auto),
+            ("self-signed", CaKind::SelfSigned),
+            ("plugged-in", CaKind::PluggedIn),
         ];
         let source = self.one_of("ca.type", &ca.r#type, &sources);
         let directory = self.path("ca.directory", &ca.directory);
@@ -134,7 +136,7 @@ impl Checker {
             let finding = "it is the same as ca.directory; plugged-in files and a root of our own must not mix";
             self.refuse("ca.selfSigned.directory", finding);
         }
-        let algorithms = [("p256", KeyAlgorithm::P256), ("p384", KeyAlgorithm::P384)];
+        let algorithms = [("p256", RootAlgorithm::P256), ("p384", RootAlgorithm::P384)];
         let self_signed_algorithm = self.one_of("ca.selfSigned.algorithm", &own.algorithm, &algorithms);
         let self_signed_lifetime = self.lifetime("ca.selfSigned.lifetime", &own.lifetime);
         Some(Ca {
@@ -180,12 +182,12 @@ impl Checker {
         })
     }
 
-    fn serving_certificate(&mut self, serving: &settings::ServingCertificate) -> Option<ServingCertificate> {
+    fn serving_certificate(&mut self, serving: &settings::ServingCertificate) -> Option<ServingSource> {
         match (&serving.certificate_file, &serving.key_file) {
             (Some(certificate), Some(key)) => {
                 let certificate = self.path("servingCertificate.certificateFile", certificate);
                 let key = self.path("servingCertificate.keyFile", key);
-                return Some(ServingCertificate::Files {
+                return Some(ServingSource::Files {
                     certificate: certificate?,
                     key: key?,
                 });
@@ -218,7 +220,7 @@ impl Checker {
                 "it is empty; proxies check our name: give the one in their CA_ADDR, usually istiod.istio-system.svc";
             self.refuse("servingCertificate.names", finding);
         }
-        Some(ServingCertificate::Issued {
+        Some(ServingSource::Issued {
             names,
             lifetime: lifetime?,
         })
