@@ -118,7 +118,14 @@ impl ServingCertificate {
                 () = tokio::time::sleep(CHECK_EVERY) => {}
                 changed = ca.changed() => if changed.is_err() { return },
             }
-            match self.refresh() {
+            // Files are read and the CA's key, which may be a slow one, signs: off the thread that token reviews run on.
+            let refreshed = tokio::task::spawn_blocking(move || (self.refresh(), self)).await;
+            let Ok((refreshed, back)) = refreshed else {
+                tracing::error!("the renewal of the serving certificate broke off: it is not renewed any more");
+                return;
+            };
+            self = back;
+            match refreshed {
                 Ok(true) => renewed(&self.leaf),
                 Ok(false) => {}
                 Err(error) => {
