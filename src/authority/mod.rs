@@ -14,6 +14,7 @@ mod member;
 mod memory;
 mod plugged_in;
 mod root;
+pub mod rotation;
 mod self_signed;
 mod snapshot;
 
