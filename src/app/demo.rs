@@ -83,7 +83,7 @@ pub async fn run(options: &Options, say: impl Fn(&str)) -> anyhow::Result<()> {
     let addresses = app.addresses();
     say(&format!(
         "   {} in {}",
-        app.ca().signer().subject_text(),
+        app.ca()?.signer().subject_text(),
         at("ca").display()
     ));
     say(&format!(
@@ -97,7 +97,7 @@ pub async fn run(options: &Options, say: impl Fn(&str)) -> anyhow::Result<()> {
         serde_saphyr::to_string(&settings)?.as_bytes(),
         Mode::Public,
     )?;
-    files::write(&at("root-cert.pem"), app.ca().bundle().pem().as_bytes(), Mode::Public)?;
+    files::write(&at("root-cert.pem"), app.ca()?.bundle().pem().as_bytes(), Mode::Public)?;
     files::write(&at("address"), addresses.tls.to_string().as_bytes(), Mode::Public)?;
     let (trigger, asked) = shutdown();
     let serving = tokio::spawn(app.run(asked));

@@ -3,9 +3,6 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use anyhow::Context;
-use tokio::sync::watch;
-
 use super::authenticators::{self, Background};
 use super::ca::authority_config;
 use super::config::{self, Config};
@@ -13,9 +10,10 @@ use crate::authority::{self, Authority, CaSnapshot};
 use crate::issue::plan::Profile;
 use crate::issue::{Issuer, Policy};
 use crate::platform::shutdown::{Shutdown, shutdown, signal_to_stop};
-use crate::platform::{Clock, SystemClock, SystemRandom, process};
+use crate::platform::{Clock, SystemClock, SystemRandom, process, worker};
 use crate::server::{self, Bound, ConnectionLimits, Parts};
 use crate::telemetry::{Metrics, Readiness, log};
+use anyhow::Context;
 
 /// What an [`App`] sees of the world and shows to it.
 pub struct Outside {
@@ -87,10 +85,7 @@ pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 /// A CA whose doors are open, not yet serving.
 pub struct App {
     bound: Bound,
-    /// Holds the lock on the CA's directory for as long as we may sign.
     authority: Authority,
-    /// Where a changed CA would be published: whoever signs, serves or checks health reads the other end.
-    current: watch::Sender<Arc<CaSnapshot>>,
     background: Background,
 }
 
@@ -102,27 +97,28 @@ impl App {
             readiness,
             metrics,
         } = outside;
-        let authority = authority::open(&authority_config(config, new_root), clock.now())?;
+        let authority = authority::open(&authority_config(config, new_root), clock.clone(), metrics.clone())?;
         for warning in &authority.warnings {
             tracing::warn!(source = %authority.source, "{warning}");
         }
-        let ca = &authority.snapshot;
-        tracing::info!(
-            source = %authority.source,
-            signer = ca.signer().subject_text(),
-            key = %ca.key().algorithm(),
-            not_after = %ca.validity().not_after,
-            roots = ca.bundle().roots().len(),
-            "the CA is open"
-        );
-        metrics.certificates.set_ca(ca.chain(), ca.bundle());
+        match authority.signing() {
+            Ok(ca) => tracing::info!(
+                source = %authority.source,
+                signer = ca.signer().subject_text(),
+                key = %ca.key().algorithm(),
+                not_after = %ca.validity().not_after,
+                roots = ca.bundle().roots().len(),
+                generation = ca.generation(),
+                "the CA is open"
+            ),
+            Err(why) => tracing::error!(source = %authority.source, %why, "the CA is open, and cannot sign"),
+        }
         let (authenticators, background) = authenticators::open(config, clock.clone(), &metrics, &readiness)
             .await
             .context("authentication")?;
-        let (current, signing) = watch::channel(ca.clone());
         let issuer = Arc::new(Issuer::new(
             authenticators,
-            signing,
+            authority.watch(),
             policy(&config.certificates),
             clock.clone(),
             Arc::new(SystemRandom::default()),
@@ -144,7 +140,6 @@ impl App {
         Ok(Self {
             bound,
             authority,
-            current,
             background,
         })
     }
@@ -163,9 +158,9 @@ impl App {
         }
     }
 
-    /// The CA as it was opened.
-    pub fn ca(&self) -> &CaSnapshot {
-        &self.authority.snapshot
+    /// The CA as it stands.
+    pub fn ca(&self) -> anyhow::Result<Arc<CaSnapshot>> {
+        Ok(self.authority.signing()?)
     }
 
     /// Serves until asked to stop, then drains.
@@ -173,13 +168,15 @@ impl App {
         let Self {
             bound,
             authority,
-            current,
             background,
         } = self;
         background.start(&shutdown);
-        let ended = bound.serve(shutdown).await;
         // The lock goes last: no other process may sign before this one is done.
-        drop((current, authority));
+        let (close, closing) = crate::platform::shutdown::shutdown();
+        let keeper = worker::start("ca".into(), authority.run(closing)).context("the CA's thread cannot be started")?;
+        let ended = bound.serve(shutdown).await;
+        close.stop();
+        keeper.await;
         Ok(ended?)
     }
 }

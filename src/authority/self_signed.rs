@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 use super::finding::Report;
 use super::layout::{Files, Layout};
 use super::root::{self, RootAlgorithm};
-use super::{CaSnapshot, Error, plugged_in};
+use super::{Error, LoadedCa, plugged_in};
 use crate::model::{Lifetime, Timestamp};
 use crate::platform::files::{self, FileError, Mode};
 use crate::platform::{Random, SystemRandom};
@@ -49,7 +49,7 @@ pub(super) enum State {
     /// No root ever was.
     Fresh,
     /// A root that can be used.
-    Usable(Box<CaSnapshot>),
+    Usable(Box<LoadedCa>),
     /// A root was, and cannot be used: the report says why.
     Lost,
 }
@@ -123,7 +123,7 @@ pub(super) fn inspect(directory: &Path, now: Timestamp, report: &mut Report) -> 
 }
 
 /// Opens the root of a directory, or makes the first one there.
-pub(super) fn open(config: &SelfSignedConfig, now: Timestamp, report: &mut Report) -> Result<CaSnapshot, Error> {
+pub(super) fn open(config: &SelfSignedConfig, now: Timestamp, report: &mut Report) -> Result<LoadedCa, Error> {
     let directory = &config.directory;
     match inspect(directory, now, report)? {
         State::Usable(snapshot) => {

@@ -9,7 +9,7 @@ use clap::Args;
 use super::output;
 use super::serve::{SettingsSource, print_settings};
 use crate::app::ca::authority_config;
-use crate::authority::{self, CaSnapshot, Inspection};
+use crate::authority::{self, Inspection, LoadedCa};
 use crate::model::Timestamp;
 use crate::platform::{Clock, SystemClock};
 
@@ -70,7 +70,7 @@ fn report(inspection: &Inspection, must_exist: bool, now: Timestamp) -> ExitCode
     for warning in &inspection.report.warnings {
         output::result(format_args!("warning: {warning}"));
     }
-    match &inspection.snapshot {
+    match &inspection.ca {
         Some(ca) => {
             output::result(format_args!("{source}: ok"));
             describe(ca, now);
@@ -91,9 +91,9 @@ fn report(inspection: &Inspection, must_exist: bool, now: Timestamp) -> ExitCode
     }
 }
 
-fn describe(ca: &CaSnapshot, now: Timestamp) {
+fn describe(ca: &LoadedCa, now: Timestamp) {
     let members = ca.chain().iter().map(|member| ("chain", member));
-    let roots = ca.bundle().roots().iter().map(|root| ("root", root));
+    let roots = ca.roots().roots().iter().map(|root| ("root", root));
     for (kind, certificate) in members.chain(roots) {
         let end = certificate.validity().not_after;
         output::result(format_args!(

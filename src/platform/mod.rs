@@ -8,6 +8,7 @@ pub mod files;
 pub mod process;
 mod random;
 pub mod shutdown;
+pub mod worker;
 
 pub use clock::{Clock, SystemClock, TestClock};
 pub use random::{Random, RandomError, SystemRandom};

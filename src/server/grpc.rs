@@ -96,7 +96,8 @@ impl CertificateService {
             Refusal::Plan(PlanError::TooLong { .. } | PlanError::TooShort { .. }) => {
                 self.metrics.sign_failed(SignError::TtlError);
             }
-            Refusal::Plan(_) | Refusal::Sign(_) | Refusal::Random(_) | Refusal::Abandoned => {
+            Refusal::Stopped(_) => self.metrics.sign_failed(SignError::CaNotReady),
+            Refusal::Plan(_) | Refusal::Record(_) | Refusal::Sign(_) | Refusal::Random(_) | Refusal::Abandoned => {
                 self.metrics.sign_failed(SignError::CertGenError);
             }
         }

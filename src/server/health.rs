@@ -7,7 +7,7 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use super::Parts;
-use crate::authority::CaSnapshot;
+use crate::authority::{CaSnapshot, CaState};
 use crate::model::{Lifetime, Timestamp};
 use crate::platform::shutdown::Shutdown;
 use crate::telemetry::{Condition, Seldom};
@@ -61,12 +61,15 @@ impl Health {
         let ca = self.parts.issuer.ca().borrow().clone();
         let now = self.parts.clock.now();
         let minimum = self.parts.issuer.minimum_lifetime();
-        let not_after = ca.validity().not_after;
-        if not_after.since(now) < WARN_BEFORE && self.ending.is_due(now) {
+        if let Ok(signing) = &ca.signing
+            && let not_after = signing.validity().not_after
+            && not_after.since(now) < WARN_BEFORE
+            && self.ending.is_due(now)
+        {
             let days = not_after.since(now) / 86_400;
             tracing::warn!(%not_after, days, "a certificate of the CA ends soon; from then on nothing is issued: renew it");
         }
-        let check = tokio::task::spawn_blocking(move || test_signature(&ca, now, minimum));
+        let check = tokio::task::spawn_blocking(move || can_sign(&ca, now, minimum));
         match check
             .await
             .unwrap_or_else(|_| Err("the check itself failed".to_owned()))
@@ -90,6 +93,13 @@ impl Health {
     }
 }
 
+fn can_sign(ca: &CaState, now: Timestamp, minimum: Lifetime) -> Result<(), String> {
+    match &ca.signing {
+        Ok(ca) => test_signature(ca, now, minimum),
+        Err(why) => Err(why.to_string()),
+    }
+}
+
 fn test_signature(ca: &CaSnapshot, now: Timestamp, minimum: Lifetime) -> Result<(), String> {
     let validity = ca.validity();
     if !validity.contains(now) || validity.not_after.since(now) < minimum.seconds() {
@@ -98,5 +108,5 @@ fn test_signature(ca: &CaSnapshot, now: Timestamp, minimum: Lifetime) -> Result<
             validity.not_before, validity.not_after
         ));
     }
-    ca.test_signature().map_err(|error| error.to_string())
+    ca.ca().test_signature().map_err(|error| error.to_string())
 }

@@ -9,8 +9,9 @@ use rustls::sign::CertifiedKey;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject};
 use tokio::sync::watch;
 
+use crate::authority::LoadedCa;
 use crate::issue::{Issuer, Refusal};
-use crate::model::{CaCertificate, CertificateError, KeyAlgorithm, Lifetime, ServingName, Validity};
+use crate::model::{CaCertificate, CertificateError, KeyAlgorithm, Lifetime, ServingName, Timestamp, Validity};
 use crate::platform::shutdown::Shutdown;
 use crate::platform::{Clock, crypto, files};
 
@@ -71,7 +72,8 @@ pub struct ServingCertificate {
     clock: Arc<dyn Clock>,
     current: watch::Sender<Arc<CertifiedKey>>,
     leaf: CaCertificate,
-    generation: u64,
+    /// Which CA issued it; none did when it is from files.
+    issued_by: Option<Arc<LoadedCa>>,
     /// What the files held when they were last taken.
     content: Option<(Vec<u8>, [u8; 32])>,
 }
@@ -79,6 +81,7 @@ pub struct ServingCertificate {
 struct Fresh {
     key: CertifiedKey,
     leaf: CaCertificate,
+    issued_by: Option<Arc<LoadedCa>>,
     content: Option<(Vec<u8>, [u8; 32])>,
 }
 
@@ -86,7 +89,6 @@ impl ServingCertificate {
     /// Gets the first one; there is no serving without it.
     pub fn new(source: Source, issuer: Arc<Issuer>, clock: Arc<dyn Clock>) -> Result<Self, ServingError> {
         let fresh = obtain(&source, &issuer)?;
-        let generation = issuer.ca().borrow().generation();
         let (current, _) = watch::channel(Arc::new(fresh.key));
         Ok(Self {
             source,
@@ -94,7 +96,7 @@ impl ServingCertificate {
             clock,
             current,
             leaf: fresh.leaf,
-            generation,
+            issued_by: fresh.issued_by,
             content: fresh.content,
         })
     }
@@ -142,21 +144,35 @@ impl ServingCertificate {
             Source::Issued { .. } => {
                 let Validity { not_before, not_after } = self.leaf.validity();
                 let half = not_before.plus(not_after.since(not_before) / 2);
-                self.clock.now() >= half || self.issuer.ca().borrow().generation() != self.generation
+                self.clock.now() >= half || self.is_superseded(not_after)
             }
         };
         if !due {
             return Ok(false);
         }
-        let generation = self.issuer.ca().borrow().generation();
         let fresh = obtain(&self.source, &self.issuer)?;
-        self.generation = generation;
         if fresh.content.is_some() && fresh.content == self.content {
             return Ok(false);
         }
-        (self.leaf, self.content) = (fresh.leaf, fresh.content);
+        (self.leaf, self.issued_by, self.content) = (fresh.leaf, fresh.issued_by, fresh.content);
         self.current.send_replace(Arc::new(fresh.key));
         Ok(true)
+    }
+}
+
+impl ServingCertificate {
+    /// Whether another CA issues ours by now, or the same one must have it last longer.
+    fn is_superseded(&self, not_after: Timestamp) -> bool {
+        let ca = self.issuer.ca();
+        let state = ca.borrow();
+        let Some((serving, until)) = &state.serving else {
+            return false;
+        };
+        let same = self
+            .issued_by
+            .as_ref()
+            .is_some_and(|issued_by| Arc::ptr_eq(issued_by, serving.ca()));
+        !same || until.is_some_and(|until| not_after < until)
     }
 }
 
@@ -184,6 +200,7 @@ fn issue(names: &[ServingName], lifetime: Lifetime, issuer: &Issuer) -> Result<F
     Ok(Fresh {
         key: certified(chain, key)?,
         leaf,
+        issued_by: Some(issued.ca().ca().clone()),
         content: None,
     })
 }
@@ -210,6 +227,7 @@ fn read(certificate: &std::path::Path, key: &std::path::Path) -> Result<Fresh, S
     Ok(Fresh {
         key: certified,
         leaf,
+        issued_by: None,
         content: Some((chain_text.to_vec(), crypto::sha256(&key_text))),
     })
 }

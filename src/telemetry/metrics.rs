@@ -58,6 +58,12 @@ pub struct Metrics {
     handshake_failures: Family<Word, Counter>,
     key_fetches: Family<[(&'static str, String); 2], Counter>,
     keys_fetched: Family<[(&'static str, String); 1], Gauge>,
+    /// `countersign_ca_generation`: counts the times that bundle or signing root changed, over restarts.
+    pub ca_generation: Gauge,
+    /// `countersign_ca_change_pending`: 1 while a new root waits for its time to sign.
+    pub ca_change_pending: Gauge,
+    ca_looks: Family<Word, Counter>,
+    ca_files_in_force: Gauge,
     /// `countersign_log_lines_lost_total`: log lines left out because the log could not be written fast enough.
     pub log_lines_lost: Counter,
     /// `countersign_certificate_expiry_timestamp_seconds` and istiod's expiry gauges.
@@ -249,6 +255,30 @@ impl Metrics {
                 "When an issuer's token keys were last fetched; their age is time() minus this",
                 Family::default(),
             ),
+            ca_generation: add(
+                r,
+                "countersign_ca_generation",
+                "Counts the times that the bundle or the signing root changed, over restarts",
+                Gauge::default(),
+            ),
+            ca_change_pending: add(
+                r,
+                "countersign_ca_change_pending",
+                "1 while a new root waits for its time to sign",
+                Gauge::default(),
+            ),
+            ca_looks: add(
+                r,
+                "countersign_ca_files_changed",
+                "Times that the CA's files were found changed, by what became of them",
+                Family::default(),
+            ),
+            ca_files_in_force: add(
+                r,
+                "countersign_ca_files_in_force",
+                "1 when the CA's files as they lie there now are what signs or is to sign, 0 when the last good ones are",
+                Gauge::default(),
+            ),
             log_lines_lost: add(
                 r,
                 "countersign_log_lines_lost",
@@ -282,6 +312,12 @@ impl Metrics {
     /// `countersign_token_keys_fetched_timestamp_seconds{issuer}`, to be set to the time of each success.
     pub fn keys_fetched(&self, issuer: &str) -> Gauge {
         self.keys_fetched.get_or_create_owned(&[("issuer", issuer.to_owned())])
+    }
+
+    /// `countersign_ca_files_changed_total{result}`, one more, and `countersign_ca_files_in_force`.
+    pub fn ca_files_changed(&self, result: &'static str, in_force: bool) {
+        self.ca_looks.get_or_create(&[("result", result)]).inc();
+        self.ca_files_in_force.set(i64::from(in_force));
     }
 
     /// `countersign_stage_seconds{stage}`.

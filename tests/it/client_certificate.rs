@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use countersign::authority::CaState;
 use countersign::issue::authenticate::client_certificate::authenticate;
 use countersign::issue::authenticate::{Method, Verdict};
 use countersign::model::{ClientCertificate, KeyAlgorithm, Timestamp, TrustDomain, Validity};
@@ -45,7 +46,7 @@ fn present(params: &CertificateParams, issuer: &Issuer<'_, KeyPair>) -> ClientCe
 
 /// The label of a refusal, or the identity.
 fn outcome(certificate: &ClientCertificate, ca: &TestCa, now: Timestamp) -> String {
-    match authenticate(certificate, &ca.snapshot, &domain(), now) {
+    match authenticate(certificate, std::slice::from_ref(ca.snapshot.signer()), &domain(), now) {
         Verdict::Accepted(caller) => caller.identity().to_string(),
         Verdict::Rejected(reason) => reason.label.into(),
         other => format!("{other:?}"),
@@ -85,7 +86,12 @@ fn the_proof_names_the_certificate() {
         rcgen::DnType::CommonName,
         "spiffe://cluster.local/ns/kube-system/sa/admin",
     );
-    let Verdict::Accepted(caller) = authenticate(&present(&params, &ca.signer), &ca.snapshot, &domain(), NOW) else {
+    let Verdict::Accepted(caller) = authenticate(
+        &present(&params, &ca.signer),
+        std::slice::from_ref(ca.snapshot.signer()),
+        &domain(),
+        NOW,
+    ) else {
         panic!("refused");
     };
     assert_eq!(caller.identity().to_string(), CART);
@@ -99,11 +105,9 @@ fn the_proof_names_the_certificate() {
 #[test]
 fn what_others_signed_is_not_ours() {
     let ca = TestCa::new(NOW);
-    let sibling = TestCa::of(
-        root("Another Root", KeyPair::generate().unwrap(), years(NOW)),
+    let sibling =
         rcgen::CertifiedIssuer::signed_by(authority("Test Sibling", years(NOW)), key(KeyAlgorithm::P256), &ca.root)
-            .unwrap(),
-    );
+            .unwrap();
     let below =
         rcgen::CertifiedIssuer::signed_by(authority("Below", years(NOW)), key(KeyAlgorithm::P256), &ca.signer).unwrap();
     let namesake = root("Test Signer", KeyPair::generate().unwrap(), years(NOW));
@@ -111,7 +115,7 @@ fn what_others_signed_is_not_ours() {
         // The one that matters most: a chain that is perfectly good up to the company's root.
         (
             "another intermediate under our root",
-            present(&cart(), &sibling.signer),
+            present(&cart(), &sibling),
             "certificate_not_ours",
         ),
         ("the root itself", present(&cart(), &ca.root), "certificate_not_ours"),
@@ -401,7 +405,7 @@ async fn our_serving_certificate_is_nobody() {
     };
     let issuer = Issuer::new(
         Authenticators::new(None, Some(review), Some(domain())).unwrap(),
-        tokio::sync::watch::channel(ca.snapshot.clone()).1,
+        tokio::sync::watch::channel(Arc::new(CaState::fixed(ca.snapshot.clone()))).1,
         Policy {
             profile,
             strict_csr: false,

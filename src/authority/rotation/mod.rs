@@ -312,6 +312,26 @@ impl Rotation {
         self.eras.last().and_then(|era| era.until).map(Timestamp::from_unix)
     }
 
+    /// When the last leaf of all has expired; `None` when none is valid.
+    pub fn last_leaf(&self) -> Option<Timestamp> {
+        self.eras.iter().filter_map(Era::end).max()
+    }
+
+    /// The root that is to sign.
+    pub fn pending(&self) -> Option<Fingerprint> {
+        self.change.as_ref().map(|change| change.root)
+    }
+
+    /// Whether a root signed here, signs no more, and has leaves that are still valid.
+    pub fn is_outgoing(&self, root: &Fingerprint) -> bool {
+        self.signing() != Some(*root) && !self.withdrawn.contains(root) && self.leaves_until(*root).is_some()
+    }
+
+    /// Whether a certificate was withdrawn.
+    pub fn is_withdrawn(&self, certificate: &Fingerprint) -> bool {
+        self.withdrawn.contains(certificate)
+    }
+
     fn trusts(&self, root: &Fingerprint) -> bool {
         self.roots.iter().any(|known| known.root == *root)
     }

@@ -17,8 +17,7 @@ pub use caller::{Caller, Method, Pod, Proof};
 
 use self::offline::OfflineJwt;
 use self::token_review::TokenReviewAuthenticator;
-use crate::authority::CaSnapshot;
-use crate::model::{Kind, Request, Timestamp, TrustDomain};
+use crate::model::{CaCertificate, Kind, Request, Timestamp, TrustDomain};
 
 /// What one authenticator says of one token or certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,15 +111,18 @@ impl Authenticators {
     pub async fn authenticate(
         &self,
         request: &Request,
-        ca: &CaSnapshot,
+        signers: &[CaCertificate],
         now: Timestamp,
         deadline: Instant,
     ) -> Result<Caller, AuthenticateError> {
         let token = self.token(request, now, deadline).await;
         let certificate = || match (&request.credentials.client_certificate, &self.client_certificates) {
-            (Some(certificate), Some(trust_domain)) => {
-                Some(client_certificate::authenticate(certificate, ca, trust_domain, now))
-            }
+            (Some(certificate), Some(trust_domain)) => Some(client_certificate::authenticate(
+                certificate,
+                signers,
+                trust_domain,
+                now,
+            )),
             _ => None,
         };
         match token {

@@ -42,7 +42,7 @@ impl Server {
         }
         let config = Config::check(&settings, &BTreeMap::new()).unwrap();
         let app = App::open_quietly(&config).await.unwrap();
-        let (addresses, root) = (app.addresses(), app.ca().bundle().pem().to_owned());
+        let (addresses, root) = (app.addresses(), app.ca().unwrap().bundle().pem().to_owned());
         let (trigger, asked) = shutdown();
         let serving = tokio::spawn(app.run(asked));
         Self {
