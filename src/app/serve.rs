@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::authenticators::{self, Background};
 use super::ca::authority_config;
 use super::config::{self, Config};
-use crate::authority::{self, Authority, CaSnapshot};
+use crate::authority::{self, Authority, CaSnapshot, Steering};
 use crate::issue::plan::Profile;
 use crate::issue::{Issuer, Policy};
 use crate::platform::shutdown::{Shutdown, shutdown, signal_to_stop};
@@ -161,6 +161,11 @@ impl App {
     /// The CA as it stands.
     pub fn ca(&self) -> anyhow::Result<Arc<CaSnapshot>> {
         Ok(self.authority.signing()?)
+    }
+
+    /// The admin's hand on the CA, once it is run.
+    pub fn steering(&self) -> Steering {
+        self.authority.steering()
     }
 
     /// Serves until asked to stop, then drains.

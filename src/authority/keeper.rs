@@ -84,7 +84,9 @@ impl Keeper {
                     Act::Reload => {
                         let _ = self.look();
                         tokio::time::sleep(LOOK_AGAIN).await;
-                        self.look()
+                        let looked = self.look();
+                        self.settle();
+                        looked
                     }
                     act => self.act(act),
                 };

@@ -120,7 +120,10 @@ impl Bound {
         }
         let monitoring = listen(config.monitoring)?;
         let serving = ServingCertificate::new(config.serving.clone(), parts.issuer.clone(), parts.clock.clone())?;
-        parts.metrics.certificates.set_serving(serving.leaf());
+        serving
+            .leaf()
+            .into_iter()
+            .for_each(|leaf| parts.metrics.certificates.set_serving(leaf));
         let (reporter, health) = tonic_health::server::health_reporter();
         let health = health.max_decoding_message_size(router::SIDE_MESSAGE_BYTES);
         let limits = CallLimits::new(

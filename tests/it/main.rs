@@ -15,6 +15,7 @@ mod cli;
 mod generated;
 mod house;
 mod offline;
+mod reload;
 mod review;
 mod serve;
 mod settings;

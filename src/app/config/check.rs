@@ -49,7 +49,8 @@ impl Checker {
             );
             self.refuse("ca.selfSigned.lifetime", finding);
         }
-        let serving_certificate = self.serving_certificate(&settings.serving_certificate);
+        let serving_certificate =
+            self.serving_certificate(&settings.serving_certificate, &settings.ca.self_signed.directory);
         let authentication = self.authentication(settings, trust_domain.as_ref(), environment);
         let logging = self.logging(&settings.logging);
         let drain = self.seconds("shutdown.drainSeconds", settings.shutdown.drain_seconds, 0..=3600);
@@ -182,7 +183,7 @@ impl Checker {
         })
     }
 
-    fn serving_certificate(&mut self, serving: &settings::ServingCertificate) -> Option<ServingSource> {
+    fn serving_certificate(&mut self, serving: &settings::ServingCertificate, kept_in: &str) -> Option<ServingSource> {
         match (&serving.certificate_file, &serving.key_file) {
             (Some(certificate), Some(key)) => {
                 let certificate = self.path("servingCertificate.certificateFile", certificate);
@@ -223,6 +224,7 @@ impl Checker {
         Some(ServingSource::Issued {
             names,
             lifetime: lifetime?,
+            kept_in: kept_in.into(),
         })
     }
 
