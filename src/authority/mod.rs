@@ -15,6 +15,7 @@ mod layout;
 mod link;
 mod member;
 mod plugged_in;
+mod renew;
 mod root;
 pub mod rotation;
 mod self_signed;
@@ -49,7 +50,7 @@ use crate::model::Timestamp;
 use crate::platform::Clock;
 use crate::platform::files::{self, DirectoryLock, FileError, LockError};
 use crate::platform::shutdown::Shutdown;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, Seldom};
 
 /// Where istiod looks for a plugged-in CA, and where its chart mounts the Secret `cacerts`.
 pub const PLUGGED_IN_DIRECTORY: &str = "/etc/cacerts";
@@ -238,6 +239,7 @@ pub fn open(config: &Config, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Re
         metrics,
         source: source.clone(),
         files,
+        failing: Seldom::every(3600),
         folder: Folder::new(config.plugged_in_directory.clone()),
         state: watch::channel(Arc::new(
             CaState::before(&stored.roots).ok_or_else(|| Error::NothingPluggedIn(directory.clone()))?,
@@ -281,11 +283,16 @@ fn offered(
         });
     }
     let mut report = Report::default();
-    let ca = self_signed::open(&config.self_signed, now, &mut report)?;
+    let directory = self_signed::present(&config.self_signed.directory)?;
+    let own = SelfSignedConfig {
+        directory: directory.clone(),
+        ..config.self_signed.clone()
+    };
+    let ca = self_signed::open(&own, now, &mut report)?;
     warnings.extend(report.warnings);
     Ok(Set {
         ca: Arc::new(ca),
-        source: Source::SelfSigned(config.self_signed.directory.clone()),
+        source: Source::SelfSigned(directory),
     })
 }
 
@@ -293,15 +300,17 @@ fn offered(
 fn others(config: &Config, stored: &Stored, offered: Option<&Set>, now: Timestamp) -> Vec<Set> {
     let is_offered = |source: &Source| offered.is_some_and(|set| set.source == *source);
     let mut found = Vec::new();
-    let own = Source::SelfSigned(config.self_signed.directory.clone());
-    if !is_offered(&own)
-        && let Ok(self_signed::State::Usable(ca)) =
-            self_signed::inspect(&config.self_signed.directory, now, &mut Report::default())
-    {
-        found.push(Set {
-            ca: Arc::from(ca),
-            source: own,
-        });
+    for directory in self_signed::directories(&config.self_signed.directory).unwrap_or_default() {
+        let inspected = self_signed::inspect(&directory, now, &mut Report::default());
+        let source = Source::SelfSigned(directory);
+        if !is_offered(&source)
+            && let Ok(self_signed::State::Usable(ca)) = inspected
+        {
+            found.push(Set {
+                ca: Arc::from(ca),
+                source,
+            });
+        }
     }
     let plugged_in = Source::PluggedIn(config.plugged_in_directory.clone());
     if stored.plugged_in
@@ -323,6 +332,7 @@ pub fn inspect(config: &Config, now: Timestamp) -> Result<Inspection, Error> {
     if plugged_in_is_wanted(config, stored.as_ref())? {
         return Ok(inspect_plugged_in(&config.plugged_in_directory, now)?);
     }
+    let directory = &self_signed::present(directory)?;
     let mut report = Report::default();
     let state = self_signed::inspect(directory, now, &mut report)?;
     Ok(Inspection {

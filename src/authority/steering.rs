@@ -50,6 +50,8 @@ pub enum Act {
         /// Whatever it breaks.
         force: bool,
     },
+    /// A self-signed CA gets another root with a key of its own, which is a change of root.
+    Rotate,
     /// Look at the files now.
     Reload,
 }
@@ -66,6 +68,14 @@ pub enum SteeringError {
     /// The files are no CA.
     #[error("the files cannot be used, the last good ones sign on: {0}")]
     Files(String),
+    /// Only a self-signed CA makes roots.
+    #[error(
+        "a root can be made only where ca.type is self-signed: for a plugged-in CA put files with another root in place"
+    )]
+    NotSelfSigned,
+    /// It could not be made.
+    #[error("no root was made: {0}")]
+    NoRoot(String),
     /// The CA is closing.
     #[error("the CA is closing")]
     Closing,

@@ -361,3 +361,66 @@ async fn a_withdrawn_signer_signs_no_more() {
     mesh.reload().await.unwrap();
     assert_eq!(mesh.ask().await.unwrap().signer, fingerprint(&two));
 }
+
+#[tokio::test]
+async fn a_self_signed_root_gets_another_key_when_asked() {
+    let directory = tempfile::tempdir().unwrap();
+    let clock = Arc::new(TestClock::at(SystemClock.now()));
+    let mesh = Mesh::open(directory, clock, "self-signed").await;
+    let old = mesh.ask().await.unwrap().signer;
+    mesh.act(Act::Rotate).await;
+    assert!(
+        mesh.server.steering.act(Act::Rotate).await.is_err(),
+        "one change at a time"
+    );
+    let answer = mesh.ask().await.unwrap();
+    assert_eq!((answer.signer, answer.roots.len()), (old, 2));
+    // Both keys are ours: a restart in the middle loses nothing.
+    let mesh = mesh.restart("self-signed").await;
+    assert_eq!(mesh.ask().await.unwrap().roots, answer.roots);
+    mesh.act(Act::Confirm).await;
+    mesh.pass(26).await;
+    mesh.ask().await.unwrap();
+    mesh.pass(26).await;
+    let last = mesh.ask().await.unwrap();
+    assert_eq!(last.roots, answer.roots[1..], "only the new one is left");
+    let own = mesh.server.directory.path().join("ca");
+    assert!(!own.join("ca-key.pem").exists(), "the old key is gone");
+    let mesh = mesh.restart("self-signed").await;
+    assert_eq!(mesh.ask().await.unwrap().roots, last.roots);
+}
+
+#[tokio::test]
+async fn a_self_signed_root_renews_itself_under_the_same_key() {
+    let directory = tempfile::tempdir().unwrap();
+    let clock = Arc::new(TestClock::at(SystemClock.now()));
+    let mesh = Mesh::open(directory, clock, "self-signed").await;
+    let old = mesh.ask().await.unwrap().roots;
+    let own = mesh.server.directory.path().join("ca");
+    let key = std::fs::read(own.join("ca-key.pem")).unwrap();
+    let years = 365 * 24;
+    mesh.pass(8 * years - 24).await;
+    assert_eq!(mesh.ask().await.unwrap().roots, old);
+    mesh.pass(48).await;
+    let both = mesh.ask().await.unwrap().roots;
+    assert_eq!(both.len(), 2);
+    assert_eq!(both[0], old[0], "what clients hold stays");
+    assert_eq!(std::fs::read(own.join("ca-key.pem")).unwrap(), key);
+    let roots = std::fs::read(own.join("root-cert.pem")).unwrap();
+    let parsed: Vec<CaCertificate> = rustls_pki_types::pem::PemObject::pem_slice_iter(&roots)
+        .map(|der: Result<rustls_pki_types::CertificateDer<'_>, _>| CaCertificate::parse(&der.unwrap()).unwrap())
+        .collect();
+    let [new, before] = parsed.as_slice() else {
+        panic!("{parsed:?}")
+    };
+    assert_eq!(
+        (new.subject(), new.public_key_info(), new.key_id()),
+        (before.subject(), before.public_key_info(), before.key_id())
+    );
+    assert!(new.validity().not_after > before.validity().not_after);
+    // Nobody needs to distribute anything: it signs when those who know only the old dates are gone, and outlives them.
+    mesh.pass(26).await;
+    let mesh = mesh.restart("self-signed").await;
+    mesh.pass(2 * years).await;
+    mesh.ask().await.unwrap();
+}
