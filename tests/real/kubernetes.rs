@@ -159,9 +159,12 @@ fn without_the_right_to_review_it_is_not_ready_says_why_and_recovers() {
         })
     };
     let told = unready(&scene);
-    for part in ["[failed] token-review", "tokenreviews", "system:auth-delegator"] {
+    for part in ["[failed] token-review", "token reviews (403)", "system:auth-delegator"] {
         assert!(told.contains(part), "{part} is missing in {told}");
     }
+    // What the API server says, our own account's name in it, is for the log.
+    assert!(!told.contains("cannot create"), "{told}");
+    assert!(scene.server.log().contains("cannot create"), "{}", scene.server.log());
     let refusal = scene
         .server
         .refusal(|| scene.sign(&scene.pod.token()).assert_refused("Unavailable", 5));

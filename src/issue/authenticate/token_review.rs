@@ -23,6 +23,7 @@ use super::{Reason, Verdict};
 use crate::cluster::{ApiServer, CallError, Review, ReviewError, Slot, TokenReviews};
 use crate::model::{BearerToken, TrustDomain};
 use crate::platform::{Clock, crypto};
+use crate::telemetry::Trouble;
 
 /// SHA-256 over the audiences and a token: caches hold no tokens.
 type Key = [u8; 32];
@@ -143,7 +144,7 @@ struct Inner {
     cache: ReviewCache,
     flights: Flights<Verdict>,
     /// Why the API server refuses us, if it does.
-    health: watch::Sender<Option<String>>,
+    health: watch::Sender<Option<Trouble>>,
     /// Whether a task watches over that; written only while `health` is locked.
     probing: AtomicBool,
     /// Stands for the audiences in keys.
@@ -230,7 +231,7 @@ impl TokenReviewAuthenticator {
     }
 
     /// Why the API server refuses us, if it does: nobody can be authenticated this way until that is mended. Follows every review.
-    pub fn health(&self) -> watch::Receiver<Option<String>> {
+    pub fn health(&self) -> watch::Receiver<Option<Trouble>> {
         self.0.health.subscribe()
     }
 
@@ -304,19 +305,24 @@ impl Inner {
 
     /// Readiness goes off with the reason. Then no callers come any more, so it falls to us to see when it ends.
     fn refused(self: &Arc<Self>, error: &CallError) {
-        let remedy = match error {
-            CallError::Forbidden(_) => "bind our service account to the ClusterRole system:auth-delegator",
-            _ => "see that our own token is valid and mounted",
+        let public = match error {
+            CallError::Forbidden(_) => {
+                "the API server forbids us token reviews (403): bind our service account to the ClusterRole system:auth-delegator"
+            }
+            _ => "the API server refuses our own credentials (401): see that our token is valid and mounted",
         };
-        let why = format!("token reviews: {error}; {remedy}");
+        let trouble = Trouble {
+            public,
+            detail: format!("{public}; it says: {error}"),
+        };
         let mut start_probing = false;
         self.health.send_if_modified(|health| {
             if health.is_none() {
-                tracing::error!(why, "the API server does not review tokens for us");
+                tracing::error!(why = trouble.detail, "the API server does not review tokens for us");
             }
             start_probing = !self.probing.swap(true, Ordering::Relaxed);
-            let news = health.as_ref() != Some(&why);
-            *health = Some(why);
+            let news = health.as_ref() != Some(&trouble);
+            *health = Some(trouble);
             news
         });
         if start_probing {

@@ -104,6 +104,24 @@ pub enum FetchError {
     },
 }
 
+impl FetchError {
+    /// The kind of failure, without any path, address or text of others.
+    pub fn public(&self) -> &'static str {
+        match self {
+            Self::TooSlow => "the keys of a token issuer could not be fetched in time",
+            Self::File(_) => "a file with the keys of a token issuer, or with the roots to reach it, cannot be read",
+            Self::Uri(_) | Self::OtherIssuer { .. } | Self::Discovery { .. } => {
+                "the discovery document of a token issuer cannot be used"
+            }
+            Self::Redirect { .. } => "a token issuer answers with a redirect in place of its keys",
+            Self::Status { .. } => "a token issuer answers with an HTTP error in place of its keys",
+            Self::TooLarge { .. } => "the answer of a token issuer is too large",
+            Self::Transport { .. } => "a token issuer was not reached",
+            Self::Bundle { .. } | Self::Tls(_) => "TLS towards a token issuer cannot be set up",
+        }
+    }
+}
+
 /// Why a URI is not accepted.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum UriError {

@@ -17,6 +17,7 @@ use super::store::Publisher;
 use crate::issue::authenticate::offline::IssuerConfig;
 use crate::platform::Clock;
 use crate::platform::shutdown::Shutdown;
+use crate::telemetry::Trouble;
 use crate::telemetry::metrics::Metrics;
 
 /// From one fetch to the next when nothing happens; also the longest pause.
@@ -119,8 +120,17 @@ impl IssuerRefresher {
     async fn fetch(&self) -> Outcome {
         // Before the fetch: the answer tells of no later moment with certainty.
         let (since, at) = (self.clock.instant(), self.clock.now());
-        let document = self.fetcher.fetch().await.map_err(|error| error.to_string());
-        match document.and_then(|document| KeySet::parse(&document).map_err(|error| error.to_string())) {
+        let document = self.fetcher.fetch().await.map_err(|error| Trouble {
+            public: error.public(),
+            detail: error.to_string(),
+        });
+        let set = document.and_then(|document| {
+            KeySet::parse(&document).map_err(|error| Trouble {
+                public: "the key set of a token issuer cannot be used",
+                detail: error.to_string(),
+            })
+        });
+        match set {
             Ok(set) => {
                 self.fetched.inc();
                 self.last_success.set(at.unix());
@@ -138,12 +148,12 @@ impl IssuerRefresher {
                 }
                 Outcome::Changed
             }
-            Err(why) => {
+            Err(trouble) => {
                 self.failed.inc();
-                if self.publisher.fail(why.clone()) {
+                if self.publisher.fail(trouble.clone()) {
                     tracing::warn!(
                         issuer = self.name,
-                        why,
+                        why = trouble.detail,
                         "token keys could not be fetched; the last ones are kept for an hour"
                     );
                 }
