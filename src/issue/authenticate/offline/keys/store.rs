@@ -115,7 +115,7 @@ impl KeyStore {
         }
     }
 
-    /// Asks for a fetch as soon as the refresher's back-off allows one. However often it is asked, it is one fetch.
+    /// Asks for a fetch as soon as the refresher's pause is over. However often it is asked, it is one fetch.
     pub fn ask_for_refresh(&self) {
         self.wanted.notify_one();
     }
