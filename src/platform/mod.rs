@@ -8,6 +8,8 @@ pub mod files;
 pub mod process;
 mod random;
 pub mod shutdown;
+mod slow_work;
 
 pub use clock::{Clock, SystemClock, TestClock};
 pub use random::{Random, RandomError, SystemRandom};
+pub use slow_work::SlowWork;

@@ -18,8 +18,12 @@ use crate::model::{CaCertificate, ClientCertificate, Identity, Timestamp, TrustD
 /// 1.3.6.1.5.5.7.3.2, id-kp-clientAuth (RFC 5280, 4.2.1.12).
 const CLIENT_AUTH: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 2];
 
-/// Says whose certificate this is. Checks a signature of the CA's key: with a P-384 key, see
-/// [`KeyAlgorithm::is_slow_to_verify`](crate::model::KeyAlgorithm::is_slow_to_verify).
+/// Whether checking a certificate of this CA belongs off the async threads.
+pub fn is_slow(ca: &CaSnapshot) -> bool {
+    ca.key().algorithm().is_slow_to_verify()
+}
+
+/// Says whose certificate this is.
 pub fn authenticate(
     certificate: &ClientCertificate,
     ca: &CaSnapshot,

@@ -93,6 +93,18 @@ impl OfflineJwt {
         }
     }
 
+    /// Whether verifying this token may belong off the async threads, by its own word: a key of another kind would refuse it at once.
+    pub fn is_slow(&self, token: &BearerToken) -> bool {
+        Parts::of(token.reveal())
+            .and_then(|parts| header(&parts).ok())
+            .and_then(|header| {
+                token::read::<Header<'_>>(&header)
+                    .ok()
+                    .and_then(|header| algorithm_named(&header.alg))
+            })
+            .is_some_and(keys::is_slow)
+    }
+
     /// The keys of every issuer: since when, usable now or why not.
     pub fn key_status(&self) -> Vec<KeyStatus> {
         let now = self.clock.instant();
