@@ -9,6 +9,7 @@
 mod caller;
 pub mod client_certificate;
 pub mod offline;
+mod token;
 pub mod token_review;
 
 use std::sync::Arc;
@@ -178,7 +179,10 @@ impl Authenticators {
             }
         }
         match &self.review {
-            Some(review) => Some(review.authenticate(token, cluster, deadline).await),
+            Some(review) => {
+                let peer = request.peer.map(|peer| peer.ip());
+                Some(review.authenticate(token, cluster, peer, deadline).await)
+            }
             None => Some(Verdict::NotMine),
         }
     }

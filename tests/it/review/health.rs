@@ -52,9 +52,9 @@ async fn a_refusal_of_ourselves_turns_readiness_off_until_it_ends() {
 #[tokio::test]
 async fn a_success_for_any_caller_turns_it_on_again() {
     let scene = Scene::with(|config| config.probe_every = Duration::from_secs(60));
-    scene.api.answer("refused", forbidden());
-    scene.api.answer("broken", Answer::Breaks);
-    scene.api.answer("good", account("shop", "cart"));
+    scene.answer("refused", forbidden());
+    scene.answer("broken", Answer::Breaks);
+    scene.answer("good", account("shop", "cart"));
     let health = scene.authenticator.health();
     for _ in 0..2 {
         scene.word("refused").await;
@@ -81,7 +81,7 @@ async fn trouble_that_is_not_ours_leaves_readiness_alone() {
     .enumerate()
     {
         let token = format!("token-{number}");
-        scene.api.answer(&token, failure);
+        scene.answer(&token, failure);
         scene.word(&token).await;
         assert_eq!(*scene.authenticator.health().borrow(), None);
     }

@@ -9,7 +9,6 @@
 mod claims;
 mod config;
 mod keys;
-mod token;
 
 use std::sync::Arc;
 
@@ -22,7 +21,7 @@ pub use self::keys::refresh::KeyRefresher;
 pub use self::keys::store::KeyStatus;
 use self::keys::store::{KeyStore, Lookup};
 use self::keys::{VerificationKey, algorithm_named};
-use self::token::{Claims, Header, MOST_HEADER, MOST_TOKEN, Parts};
+use super::token::{self, Claims, Header, MOST_HEADER, MOST_TOKEN, Parts};
 use super::{Reason, Verdict};
 use crate::issue::authenticate::Caller;
 use crate::model::{BearerToken, Timestamp};
