@@ -13,21 +13,16 @@ use hyper::body::{Body, Bytes};
 use hyper_rustls::{ConfigBuilderExt, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::SectionKind;
+use rustls::ClientConfig;
 
 use crate::issue::authenticate::offline::{HttpOptions, IssuerConfig, KeySource};
-use crate::model::pem::{self, PemError};
-use crate::platform::crypto::tls_provider;
+use crate::platform::crypto::{RootsError, roots, tls_provider};
 use crate::platform::files::{self, FileError};
 
 /// Largest document.
 const MOST_BYTES: usize = 1024 * 1024;
 /// Longest time for all of one fetch.
 const LONGEST: Duration = Duration::from_secs(10);
-/// Most certificates in a bundle to trust.
-const MOST_ROOTS: usize = 512;
 
 /// Why a document could not be fetched.
 #[derive(Debug, thiserror::Error)]
@@ -79,7 +74,7 @@ pub enum FetchError {
         /// The file.
         path: PathBuf,
         /// The finding.
-        why: String,
+        why: RootsError,
     },
     /// TLS cannot be set up.
     #[error("TLS towards the issuer cannot be set up: {0}")]
@@ -292,20 +287,6 @@ async fn tls_config(ca_file: Option<PathBuf>) -> Result<ClientConfig, FetchError
             .map_err(|error| tls(&error))?,
     };
     Ok(builder.with_no_client_auth())
-}
-
-fn roots(text: &[u8]) -> Result<RootCertStore, String> {
-    let mut roots = RootCertStore::empty();
-    let blocks = pem::blocks(text, MOST_ROOTS).map_err(|error: PemError| error.to_string())?;
-    for block in blocks.iter().filter(|block| block.kind == SectionKind::Certificate) {
-        roots
-            .add(CertificateDer::from(block.der.to_vec()))
-            .map_err(|error| error.to_string())?;
-    }
-    if roots.is_empty() {
-        return Err("it holds no certificate".into());
-    }
-    Ok(roots)
 }
 
 async fn body_of<B>(answer: http::Response<B>, uri: Uri) -> Result<Vec<u8>, FetchError>
