@@ -438,7 +438,7 @@ async fn our_serving_certificate_is_nobody() {
         peer: None,
     };
     let token = Credentials {
-        token: Some(BearerToken::new("token".into())),
+        token: Some(BearerToken::new("eyJhbGciOiJSUzI1NiJ9.e30.c2lnbmF0dXJl".into())),
         client_certificate: None,
     };
     let deadline = clock.instant() + Duration::from_secs(30);
