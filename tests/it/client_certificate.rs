@@ -390,7 +390,7 @@ async fn our_serving_certificate_is_nobody() {
     let ca = TestCa::new(NOW);
     let clock: Arc<dyn Clock> = Arc::new(TestClock::at(NOW));
     let api = ApiServer::new();
-    api.answer("token", account("shop", "cart"));
+    api.answer_others(account("shop", "cart"));
     let config = TokenReviewConfig::new(vec!["istio-ca".into()], domain(), "Kubernetes".into());
     let review = TokenReviewAuthenticator::new(config, api.reached(), clock.clone()).unwrap();
     let lifetime = |seconds| Lifetime::from_seconds(seconds).unwrap();

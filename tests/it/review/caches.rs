@@ -93,14 +93,15 @@ async fn a_flood_of_junk_evicts_nothing_good() {
         assert_eq!(scene.word(&good(number)).await, "cart");
     }
     assert_eq!(scene.authenticator.remembered(), (GOOD as u64, 0));
-    for number in 0..GOOD * 50 {
+    // Not more: the cache's own clock goes on, and a slow machine must be done within the ten seconds of the good ones.
+    for number in 0..GOOD * 10 {
         assert_eq!(scene.word(&format!("junk-{number}")).await, "token_refused");
     }
     let (kept, junk) = scene.authenticator.remembered();
     assert_eq!(kept, GOOD as u64);
     assert!(junk <= GOOD as u64, "{junk} rejections remembered");
     let calls = scene.api.calls();
-    assert_eq!(calls, GOOD * 51);
+    assert_eq!(calls, GOOD * 11);
     for number in 0..GOOD {
         assert_eq!(scene.word(&good(number)).await, "cart");
     }
