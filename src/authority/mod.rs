@@ -3,7 +3,6 @@
 //! Takes: a directory (self-signed or plugged-in `cacerts`) and the time. Gives: [`CaSnapshot`], checked whole, or everything that is wrong
 //! with the files. Not here: what is issued under it.
 
-mod armour;
 mod certificates;
 mod chain;
 mod coverage;

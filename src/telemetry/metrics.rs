@@ -64,8 +64,7 @@ pub struct Metrics {
     pub ca_change_pending: Gauge,
     ca_looks: Family<Word, Counter>,
     ca_files_in_force: Gauge,
-    /// `countersign_log_lines_lost_total`: log lines left out because the log could not be written fast enough.
-    pub log_lines_lost: Counter,
+    log_lines_lost: Family<Word, Counter>,
     /// `countersign_certificate_expiry_timestamp_seconds` and istiod's expiry gauges.
     pub certificates: Arc<Certificates>,
 }
@@ -282,8 +281,8 @@ impl Metrics {
             log_lines_lost: add(
                 r,
                 "countersign_log_lines_lost",
-                "Log lines left out because the log could not be written fast enough",
-                Counter::default(),
+                "Log lines left out because the log could not be written fast enough, by what is lost with them",
+                Family::default(),
             ),
             certificates,
             registry,
@@ -333,6 +332,11 @@ impl Metrics {
     /// `countersign_handshake_failures_total{reason}`, one more.
     pub fn handshake_failed(&self, reason: &'static str) {
         self.handshake_failures.get_or_create(&[("reason", reason)]).inc();
+    }
+
+    /// `countersign_log_lines_lost_total{worth}`; take the handles once, at start.
+    pub fn log_lines_lost(&self, worth: &'static str) -> Counter {
+        self.log_lines_lost.get_or_create_owned(&[("worth", worth)])
     }
 
     /// `citadel_server_csr_sign_err_count{error}`, one more.
@@ -397,7 +401,7 @@ mod tests {
         metrics.keys_fetched("https://issuer").set(77);
         metrics.clamped.inc();
         metrics.connections_refused.inc();
-        metrics.log_lines_lost.inc();
+        metrics.log_lines_lost("much").inc();
         let present = metrics.calls_in_flight.enter();
         drop(metrics.connections.enter());
         for (position, (stage, _)) in Stage::ALL.into_iter().enumerate() {
@@ -416,7 +420,7 @@ mod tests {
             "countersign_token_keys_fetched_timestamp_seconds{issuer=\"https://issuer\"} 77",
             "countersign_certificates_clamped_total 1",
             "countersign_connections_refused_total 1",
-            "countersign_log_lines_lost_total 1",
+            "countersign_log_lines_lost_total{worth=\"much\"} 1",
             "countersign_calls_in_flight 1",
             "countersign_connections 0",
             "countersign_stage_seconds_count{stage=\"authenticate\"} 1",

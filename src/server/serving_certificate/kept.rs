@@ -4,7 +4,6 @@
 use std::net::IpAddr;
 use std::path::Path;
 
-use rustls_pki_types::pem::SectionKind;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 use zeroize::Zeroizing;
@@ -46,7 +45,7 @@ fn parse(text: &[u8], names: &[ServingName]) -> Result<Option<Held>, ServingErro
         return Err(unreadable("it is not a key, certificates and a root".into()));
     };
     let certificates = || chain.iter().chain([root]);
-    if key.kind != SectionKind::PrivateKey || certificates().any(|block| block.kind != SectionKind::Certificate) {
+    if key.label != "PRIVATE KEY" || certificates().any(|block| block.label != "CERTIFICATE") {
         return Err(unreadable("it is not a key, certificates and a root".into()));
     }
     let Some(leaf) = chain.first() else {
