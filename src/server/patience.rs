@@ -76,7 +76,8 @@ pub enum Impatience {
 
 /// The patience with one peer.
 pub struct Patience {
-    /// With what it has not taken: it is cut after one to two times this span.
+    /// With what it has not taken: from the turn that leaves it over, the peer is cut after one to two times this span. A turn comes with every
+    /// answer's head and every frame of the peer, and with our pings at the latest.
     reader: Duration,
     unread: Arc<Unread>,
     spoken: bool,
