@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use anyhow::Context;
+
 use super::authenticators::{self, Background};
 use super::ca::authority_config;
 use super::config::{self, Config};
@@ -11,9 +13,8 @@ use crate::issue::plan::Profile;
 use crate::issue::{Issuer, Policy};
 use crate::platform::shutdown::{Shutdown, shutdown, signal_to_stop};
 use crate::platform::{Clock, SystemClock, SystemRandom, process, worker};
-use crate::server::{self, Bound, ConnectionLimits, Parts};
+use crate::server::{self, Bound, ConnectionLimits, Http2Limits, Parts};
 use crate::telemetry::{Metrics, Readiness, log};
-use anyhow::Context;
 
 /// What an [`App`] sees of the world and shows to it.
 pub struct Outside {
@@ -51,9 +52,9 @@ pub fn run(config: &Config, new_root: bool) -> anyhow::Result<()> {
         tracing::warn!(%error, "core dumps cannot be forbidden: one would hold the CA key");
     }
     if let Some(files) = process::raise_file_limit()
-        && usize::try_from(files).is_ok_and(|files| files < config.listen.connections + 100)
+        && usize::try_from(files).is_ok_and(|files| files < config.listen.connections.total + 100)
     {
-        let connections = config.listen.connections;
+        let connections = config.listen.connections.total;
         tracing::warn!(
             files,
             connections,
@@ -215,9 +216,11 @@ fn server_config(config: &Config) -> server::Config {
         plaintext: listen.plaintext,
         monitoring: config.monitoring,
         connections: ConnectionLimits {
-            connections: listen.connections,
-            streams: listen.streams_per_connection,
-            header_list_bytes: listen.header_list_bytes,
+            open: listen.connections,
+            http2: Http2Limits {
+                streams: listen.streams_per_connection,
+                header_list_bytes: listen.header_list_bytes,
+            },
             handshake: listen.handshake,
             drain: config.drain,
         },
