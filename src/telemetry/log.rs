@@ -10,6 +10,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use super::Metrics;
 pub use super::line_writer::Flush;
 use super::line_writer::line_writer;
+use super::text_fields::TextFields;
 
 /// How a line is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -102,7 +103,7 @@ where
         .with_ansi(colours)
         .with_writer(writer);
     match format {
-        Format::Text => Box::new(builder.finish()),
+        Format::Text => Box::new(builder.fmt_fields(TextFields::default()).finish()),
         Format::Json => Box::new(
             builder
                 .json()
