@@ -17,6 +17,9 @@ const MOST: usize = 32 * 1024;
 /// Room for an answer, so that it is not made bit by bit.
 const USUAL: usize = 4 * 1024;
 
+/// What a client says first (RFC 9113, 3.4): 24 bytes, and a frame of settings, of which the header takes 9.
+const OPENING: usize = 24 + 9;
+
 /// Of the connection, or of the stream below it.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -30,6 +33,8 @@ struct Gathered<S> {
     left: usize,
     /// The stream holds bytes that its own flush must push out.
     unflushed: bool,
+    /// How much of the peer's opening is still to come; nothing once its turn has passed.
+    opening: Option<usize>,
     /// The peer said that it sends no more.
     ended: bool,
 }
@@ -42,6 +47,7 @@ impl<S> Corked<S> {
             waiting: Vec::new(),
             left: 0,
             unflushed: false,
+            opening: Some(OPENING),
             ended: false,
         })))
     }
@@ -64,9 +70,10 @@ impl<S: AsyncWrite + Unpin> Corked<S> {
     ) -> Result<T, Failure> {
         poll_fn(|context| {
             let polled = connection.as_mut().poll(context);
-            if polled.is_pending() {
+            let mut gathered = self.lock();
+            if polled.is_pending() && !gathered.waits(context) {
                 // When the peer does not take them now, this task is woken when it does.
-                if let Poll::Ready(Err(error)) = self.lock().poll_out(context) {
+                if let Poll::Ready(Err(error)) = gathered.poll_out(context) {
                     return Poll::Ready(Err(error.into()));
                 }
             }
@@ -77,6 +84,19 @@ impl<S: AsyncWrite + Unpin> Corked<S> {
 }
 
 impl<S: AsyncWrite + Unpin> Gathered<S> {
+    /// Whether our settings stay back: until the client's are here, which it sends without having seen ours, and then for one turn of the
+    /// tasks that its first calls started. Our settings, their acknowledgement and a first answer then leave together.
+    fn waits(&mut self, context: &mut Context<'_>) -> bool {
+        match self.opening {
+            Some(0) => {
+                self.opening = None;
+                context.waker().wake_by_ref();
+                true
+            }
+            opening => opening.is_some(),
+        }
+    }
+
     fn poll_out(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(rest @ [_, ..]) = self.waiting.get(self.left..) {
             match ready!(Pin::new(&mut self.stream).poll_write(context, rest))? {
@@ -114,7 +134,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Corked<S> {
         let mut gathered = self.lock();
         let before = buffer.filled().len();
         ready!(Pin::new(&mut gathered.stream).poll_read(context, buffer))?;
-        gathered.ended |= buffer.filled().len() == before && buffer.remaining() > 0;
+        let read = buffer.filled().len() - before;
+        gathered.ended |= read == 0 && buffer.remaining() > 0;
+        if let Some(opening) = &mut gathered.opening {
+            *opening = opening.saturating_sub(read);
+        }
         Poll::Ready(Ok(()))
     }
 }
@@ -193,9 +217,70 @@ mod tests {
         (Corked::new(Counted(ours, writes.clone())), theirs, writes)
     }
 
+    fn opened(room: usize) -> (Corked<Counted>, tokio::io::DuplexStream, Arc<Mutex<usize>>) {
+        let (corked, peer, writes) = corked(room);
+        corked.lock().opening = None;
+        (corked, peer, writes)
+    }
+
+    #[tokio::test]
+    async fn settings_wait_for_the_peers_and_leave_with_their_acknowledgement_and_a_first_answer() {
+        let (corked, mut peer, writes) = corked(1024);
+        let mut handle = corked.handle();
+        let mut connection = std::pin::pin!(async {
+            handle.write_all(b"settings").await?;
+            handle.read_exact(&mut [0; OPENING]).await?;
+            handle.write_all(b"acknowledged").await?;
+            let call = tokio::spawn(async { *b"answer" });
+            handle.write_all(&call.await?).await?;
+            assert_eq!(*writes.lock().unwrap(), 0);
+            handle.read_exact(&mut [0; 2]).await?;
+            io::Result::Ok(())
+        });
+        let mut driven = std::pin::pin!(corked.drive(connection.as_mut()));
+        for part in [&[b'x'; OPENING - 1][..], &[]] {
+            peer.write_all(part).await.unwrap();
+            poll_fn(|context| {
+                assert!(driven.as_mut().poll(context).is_pending());
+                Poll::Ready(())
+            })
+            .await;
+            assert_eq!(*writes.lock().unwrap(), 0, "the peer has not finished its opening");
+        }
+        let peer = async {
+            peer.write_all(b"x").await.unwrap();
+            let mut said = [0; 26];
+            peer.read_exact(&mut said).await.unwrap();
+            assert_eq!(&said, b"settingsacknowledgedanswer");
+            peer.write_all(b"ok").await.unwrap();
+        };
+        let (ended, ()) = tokio::join!(driven, peer);
+        ended.unwrap();
+        assert_eq!(*writes.lock().unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn settings_do_not_wait_for_a_slow_answer() {
+        let (corked, mut peer, _) = corked(1024);
+        let mut handle = corked.handle();
+        let mut connection = std::pin::pin!(async {
+            handle.write_all(b"settings").await?;
+            handle.read_exact(&mut [0; OPENING]).await?;
+            std::future::pending::<io::Result<()>>().await
+        });
+        let peer = async {
+            peer.write_all(&[b'x'; OPENING]).await.unwrap();
+            peer.read_exact(&mut [0; 8]).await.unwrap();
+        };
+        tokio::select! {
+            _ = corked.drive(connection.as_mut()) => panic!("it ended"),
+            () = peer => {}
+        }
+    }
+
     #[tokio::test]
     async fn all_that_is_said_in_one_turn_leaves_in_one_write() {
-        let (corked, mut peer, writes) = corked(1024);
+        let (corked, mut peer, writes) = opened(1024);
         let mut handle = corked.handle();
         let mut connection = std::pin::pin!(async {
             for _ in 0..3 {
@@ -220,7 +305,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_peer_that_does_not_read_makes_us_hold_no_more_than_the_bound() {
-        let (corked, mut peer, _) = corked(1024);
+        let (corked, mut peer, _) = opened(1024);
         let mut handle = corked.handle();
         let said = Arc::new(Mutex::new(0));
         let counter = said.clone();
@@ -258,7 +343,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_stream_that_fails_ends_the_connection() {
-        let (corked, peer, _) = corked(1024);
+        let (corked, peer, _) = opened(1024);
         drop(peer);
         let mut handle = corked.handle();
         let mut connection = std::pin::pin!(async move {
