@@ -131,10 +131,6 @@ impl Connections {
     ) {
         let _room = room;
         let _open = self.metrics.connections.enter();
-        // Small answers must not wait for acknowledgements of the one before.
-        if stream.set_nodelay(true).is_err() {
-            return;
-        }
         match transport {
             Transport::Plaintext => {
                 self.http2(
@@ -203,6 +199,8 @@ impl Connections {
             // As istiod does: a ping after 30 s of silence finds dead peers.
             .keep_alive_interval(Duration::from_secs(30))
             .keep_alive_timeout(Duration::from_secs(10))
+            // Nobody reads a date; gRPC servers send none.
+            .auto_date_header(false)
             .serve_connection(TokioIo::new(corked.handle()), self.router.for_peer(peer));
         tokio::pin!(connection);
         let ended = tokio::select! {

@@ -231,8 +231,10 @@ fn listen(address: SocketAddr) -> Result<TcpListener, ServerError> {
             tokio::net::TcpSocket::new_v6()
         }?;
         socket.set_reuseaddr(true)?;
-        // Accepted sockets inherit it: peers that vanished without a word are found.
+        // Accepted sockets inherit both: peers that vanished without a word are found, and small answers do not wait for acknowledgements
+        // of the one before.
         socket.set_keepalive(true)?;
+        socket.set_nodelay(true)?;
         socket.bind(address)?;
         socket.listen(4096)?.into_std()
     };
