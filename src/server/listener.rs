@@ -175,7 +175,7 @@ impl Connections {
             .inspect_err(|error| failed(error))
             .ok()?;
         let certificate = possession
-            .certificate(stream.get_ref().1.peer_certificates())
+            .and_then(|possession| possession.certificate(stream.get_ref().1.peer_certificates()))
             .map(Arc::new);
         Some((stream, Peer { address, certificate }))
     }

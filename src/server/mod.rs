@@ -88,6 +88,9 @@ pub enum ServerError {
     /// No serving certificate.
     #[error(transparent)]
     Serving(#[from] ServingError),
+    /// The TLS library takes no such configuration; a fault of ours.
+    #[error("TLS: {0}")]
+    Tls(#[from] rustls::Error),
     /// The reflection service's descriptors cannot be read; a fault of ours.
     #[error("reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -179,7 +182,7 @@ impl Bound {
             config,
             parts,
         } = self;
-        let tls = TlsSettings::new(serving.watch(), config.client_certificates);
+        let tls = TlsSettings::new(serving.watch(), config.client_certificates)?;
         let connections = Arc::new(Connections::new(
             config.connections,
             router,
