@@ -1,5 +1,6 @@
-//! Is it what we mean? Reads the planned bytes back with another library than the one that wrote them and holds them against the rules,
-//! which leave no byte open. A CA that signs one wrong certificate has failed, so a finding here stops the request before the key is touched.
+//! Is it what we mean? Reads the planned bytes back with our own strict reader, which shares nothing with the library that wrote them, and
+//! holds them against rules that leave no byte open. A CA that signs one wrong certificate has failed, so a finding here stops the request
+//! before the key is touched.
 
 use std::net::IpAddr;
 
