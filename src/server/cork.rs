@@ -14,8 +14,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// From so many bytes on, HTTP/2 waits until they have left: a peer that does not read makes us hold no more. Two full TLS records.
 const MOST: usize = 32 * 1024;
-/// Room for the answers of a turn, so that it is not made bit by bit.
-const USUAL: usize = 16 * 1024;
+/// Room for an answer, so that it is not made bit by bit.
+const USUAL: usize = 4 * 1024;
 
 /// What a client says first (RFC 9113, 3.4): 24 bytes, and a frame of settings, of which the header takes 9.
 const OPENING: usize = 24 + 9;
