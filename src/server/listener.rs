@@ -154,10 +154,6 @@ impl Connections {
         first_words: Instant,
         shutdown: Shutdown,
     ) {
-        // Small answers must not wait for acknowledgements of the one before.
-        if stream.set_nodelay(true).is_err() {
-            return;
-        }
         let patience = Patience::new(first_words, self.reader, visitor.unread.clone());
         match transport {
             Transport::Plaintext => {
@@ -198,7 +194,7 @@ impl Connections {
             .inspect_err(|error| failed(error))
             .ok()?;
         let certificate = possession
-            .certificate(stream.get_ref().1.peer_certificates())
+            .and_then(|possession| possession.certificate(stream.get_ref().1.peer_certificates()))
             .map(Arc::new);
         Some((stream, Peer { address, certificate }))
     }

@@ -93,6 +93,9 @@ pub enum ServerError {
     /// No serving certificate.
     #[error(transparent)]
     Serving(#[from] ServingError),
+    /// The TLS library takes no such configuration; a fault of ours.
+    #[error("TLS: {0}")]
+    Tls(#[from] rustls::Error),
     /// The reflection service's descriptors cannot be read; a fault of ours.
     #[error("reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -182,7 +185,7 @@ impl Bound {
             config,
             parts,
         } = self;
-        let tls = TlsSettings::new(serving.watch(), config.client_certificates);
+        let tls = TlsSettings::new(serving.watch(), config.client_certificates)?;
         let (metrics, clock) = (parts.metrics.clone(), parts.clock.clone());
         let visitors = Visitors::new(config.connections.open, config.calls_in_flight, metrics.clone());
         let connections = Arc::new(Connections::new(
@@ -238,8 +241,10 @@ fn listen(address: SocketAddr) -> Result<TcpListener, ServerError> {
             tokio::net::TcpSocket::new_v6()
         }?;
         socket.set_reuseaddr(true)?;
-        // Accepted sockets inherit it: peers that vanished without a word are found.
+        // Accepted sockets inherit both: peers that vanished without a word are found, and small answers do not wait for acknowledgements
+        // of the one before.
         socket.set_keepalive(true)?;
+        socket.set_nodelay(true)?;
         socket.bind(address)?;
         socket.listen(4096)?.into_std()
     };

@@ -23,31 +23,45 @@ const MAX_CLIENT_CHAIN: usize = 10;
 pub struct TlsSettings {
     provider: Arc<CryptoProvider>,
     certificate: Arc<Resolver>,
-    ask_clients: bool,
+    /// The one of all connections, unless clients are asked for certificates: what a peer proved is its connection's own.
+    common: Option<Arc<ServerConfig>>,
 }
 
 impl TlsSettings {
     /// Serves with whatever certificate the channel holds at the time of a handshake; perhaps asks clients for theirs.
-    pub fn new(certificate: watch::Receiver<Option<Arc<CertifiedKey>>>, ask_clients: bool) -> Self {
-        Self {
+    pub fn new(
+        certificate: watch::Receiver<Option<Arc<CertifiedKey>>>,
+        ask_clients: bool,
+    ) -> Result<Self, rustls::Error> {
+        let mut settings = Self {
             provider: crypto::tls_provider(),
             certificate: Arc::new(Resolver(certificate)),
-            ask_clients,
+            common: None,
+        };
+        if !ask_clients {
+            settings.common = Some(settings.config(None)?);
         }
+        Ok(settings)
     }
 
-    /// A configuration for one connection, with a verifier that remembers what this peer proved.
-    pub fn for_connection(&self) -> Result<(Arc<ServerConfig>, Arc<Possession>), rustls::Error> {
+    /// A configuration for one connection, and, where clients are asked, its verifier, which remembers what this peer proved.
+    pub fn for_connection(&self) -> Result<(Arc<ServerConfig>, Option<Arc<Possession>>), rustls::Error> {
+        if let Some(common) = &self.common {
+            return Ok((common.clone(), None));
+        }
         let possession = Arc::new(Possession {
             provider: self.provider.clone(),
             proven: AtomicBool::new(false),
         });
+        Ok((self.config(Some(possession.clone()))?, Some(possession)))
+    }
+
+    fn config(&self, possession: Option<Arc<Possession>>) -> Result<Arc<ServerConfig>, rustls::Error> {
         let config =
             ServerConfig::builder_with_provider(self.provider.clone()).with_safe_default_protocol_versions()?;
-        let config = if self.ask_clients {
-            config.with_client_cert_verifier(possession.clone())
-        } else {
-            config.with_no_client_auth()
+        let config = match possession {
+            Some(possession) => config.with_client_cert_verifier(possession),
+            None => config.with_no_client_auth(),
         };
         let mut config = config.with_cert_resolver(self.certificate.clone());
         config.alpn_protocols = vec![b"h2".to_vec()];
@@ -55,7 +69,7 @@ impl TlsSettings {
         // No resumption: a resumed session would carry a client certificate past its judgement, and tickets cost more than they save here.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
-        Ok((Arc::new(config), possession))
+        Ok(Arc::new(config))
     }
 }
 
