@@ -33,7 +33,6 @@ use self::listener::{Connections, Transport};
 use self::router::Router;
 use self::serving_certificate::ServingCertificate;
 pub use self::serving_certificate::{ServingError, Source as ServingSource};
-use self::tls::TlsSettings;
 pub use self::visitors::Quota;
 use self::visitors::Visitors;
 use crate::issue::Issuer;
@@ -105,6 +104,9 @@ pub enum ServerError {
     /// A worker ended although nobody asked it to.
     #[error("a worker thread ended unexpectedly")]
     WorkerEnded,
+    /// Health or the serving certificate was given up although nobody asked for that.
+    #[error("the work behind the doors ended unexpectedly")]
+    BackgroundEnded,
     /// The HTTP door ended although nobody asked it to.
     #[error("the HTTP door ended unexpectedly")]
     HttpEnded,
@@ -185,7 +187,7 @@ impl Bound {
             config,
             parts,
         } = self;
-        let tls = TlsSettings::new(serving.watch(), config.client_certificates)?;
+        let tls = tls::config(serving.watch(), config.client_certificates)?;
         let (metrics, clock) = (parts.metrics.clone(), parts.clock.clone());
         let visitors = Visitors::new(config.connections.open, config.calls_in_flight, metrics.clone());
         let connections = Arc::new(Connections::new(
@@ -200,9 +202,10 @@ impl Bound {
         // Health before the first call: nobody is told "ready" before a test signature verified.
         let health = health::Health::new(reporter, parts.clone());
         health.check().await;
-        tokio::spawn(health.keep_checking(shutdown.clone()));
+        let mut background = tokio::task::JoinSet::new();
+        background.spawn(health.keep_checking(shutdown.clone()));
         let metrics = parts.metrics.clone();
-        tokio::spawn(serving.keep_fresh(shutdown.clone(), move |leaf| metrics.certificates.set_serving(leaf)));
+        background.spawn(serving.keep_fresh(shutdown.clone(), move |leaf| metrics.certificates.set_serving(leaf)));
         // The HTTP door stays open while calls drain: probes should see why we are not ready.
         let (http_stop, http_asked) = crate::platform::shutdown::shutdown();
         let http = start_http(monitoring, parts.clone(), http_asked)?;
@@ -223,6 +226,7 @@ impl Bound {
             }
             _ = workers.join_next() => Err(ServerError::WorkerEnded),
             () = &mut http => Err(ServerError::HttpEnded),
+            _ = background.join_next() => Err(ServerError::BackgroundEnded),
         };
         http_stop.stop();
         if result.is_ok() {
@@ -268,10 +272,11 @@ fn start_worker(
         for (socket, transport) in sockets {
             match tokio::net::TcpListener::from_std(socket) {
                 Ok(socket) => drop(doors.spawn(connections.clone().serve(socket, transport, shutdown.clone()))),
-                Err(error) => tracing::error!(%error, "a worker cannot use its socket"),
+                Err(error) => return tracing::error!(%error, "a worker cannot use its socket"),
             }
         }
-        while doors.join_next().await.is_some() {}
+        // One that ends before it is asked to ends the worker, and that is noticed.
+        while doors.join_next().await.is_some() && shutdown.is_asked() {}
     })
     .map_err(ServerError::Worker)
 }
