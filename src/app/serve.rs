@@ -7,14 +7,13 @@ use anyhow::Context;
 use tokio::sync::watch;
 
 use super::authenticators::{self, Background};
-use super::ca::authority_config;
-use super::config::{self, Config};
+use super::config::{Config, Problems};
+use super::look;
 use crate::authority::{self, Authority, CaSnapshot};
-use crate::issue::plan::Profile;
-use crate::issue::{Issuer, Policy};
+use crate::issue::Issuer;
 use crate::platform::shutdown::{Shutdown, shutdown, signal_to_stop};
 use crate::platform::{Clock, SystemClock, SystemRandom, process};
-use crate::server::{self, Bound, ConnectionLimits, Parts};
+use crate::server::{Bound, Parts};
 use crate::telemetry::{Metrics, Readiness, log};
 
 /// What an [`App`] sees of the world and shows to it.
@@ -46,16 +45,16 @@ impl Outside {
 }
 
 /// The program `serve`: logs, no core dumps, the CA, until a signal asks it to stop.
-pub fn run(config: &Config, new_root: bool) -> anyhow::Result<()> {
+pub fn run(config: &Config) -> anyhow::Result<()> {
     let outside = Outside::of_host();
     let _log = log::start(&config.logging, &outside.metrics)?;
     if let Err(error) = process::forbid_core_dumps() {
         tracing::warn!(%error, "core dumps cannot be forbidden: one would hold the CA key");
     }
     if let Some(files) = process::raise_file_limit()
-        && usize::try_from(files).is_ok_and(|files| files < config.listen.connections + 100)
+        && usize::try_from(files).is_ok_and(|files| files < config.server.connections.connections + 100)
     {
-        let connections = config.listen.connections;
+        let connections = config.server.connections.connections;
         tracing::warn!(
             files,
             connections,
@@ -63,7 +62,7 @@ pub fn run(config: &Config, new_root: bool) -> anyhow::Result<()> {
         );
     }
     runtime()?.block_on(async {
-        let app = App::open(config, new_root, outside).await?;
+        let app = App::open(config, outside).await?;
         let (trigger, asked) = shutdown();
         let serving = app.run(asked);
         tokio::pin!(serving);
@@ -95,14 +94,18 @@ pub struct App {
 }
 
 impl App {
-    /// Opens the CA, every way to authenticate, and the doors. `new_root` lets a lost self-signed root be replaced.
-    pub async fn open(config: &Config, new_root: bool, outside: Outside) -> anyhow::Result<Self> {
+    /// Opens the CA, every way to authenticate, and the doors.
+    pub async fn open(config: &Config, outside: Outside) -> anyhow::Result<Self> {
         let Outside {
             clock,
             readiness,
             metrics,
         } = outside;
-        let authority = authority::open(&authority_config(config, new_root), clock.now())?;
+        let problems = [config.missing_here.clone(), look::files(config).await].concat();
+        if !problems.is_empty() {
+            return Err(Problems(problems).into());
+        }
+        let authority = authority::open(&config.ca, clock.now())?;
         for warning in &authority.warnings {
             tracing::warn!(source = %authority.source, "{warning}");
         }
@@ -123,7 +126,7 @@ impl App {
         let issuer = Arc::new(Issuer::new(
             authenticators,
             signing,
-            policy(&config.certificates),
+            config.policy,
             clock.clone(),
             Arc::new(SystemRandom::default()),
             metrics.clone(),
@@ -134,7 +137,7 @@ impl App {
             metrics,
             readiness,
         };
-        let bound = Bound::bind(server_config(config), parts).await?;
+        let bound = Bound::bind(config.server.clone(), parts).await?;
         tracing::info!(
             address = %bound.address(),
             plaintext = bound.plaintext().map(tracing::field::display),
@@ -151,7 +154,7 @@ impl App {
 
     /// As [`Self::open`], with the host's clock and without a log.
     pub async fn open_quietly(config: &Config) -> anyhow::Result<Self> {
-        Self::open(config, false, Outside::of_host()).await
+        Self::open(config, Outside::of_host()).await
     }
 
     /// Where the doors are: the real addresses, also where port 0 was asked for.
@@ -193,37 +196,4 @@ pub struct Addresses {
     pub plaintext: Option<SocketAddr>,
     /// HTTP.
     pub monitoring: SocketAddr,
-}
-
-fn policy(certificates: &config::Certificates) -> Policy {
-    Policy {
-        profile: Profile {
-            default: certificates.default_lifetime,
-            maximum: certificates.maximum_lifetime,
-            minimum: certificates.minimum_lifetime,
-        },
-        strict_csr: certificates.strict_csr,
-    }
-}
-
-fn server_config(config: &Config) -> server::Config {
-    let listen = &config.listen;
-    server::Config {
-        address: listen.address,
-        plaintext: listen.plaintext,
-        monitoring: config.monitoring,
-        connections: ConnectionLimits {
-            connections: listen.connections,
-            streams: listen.streams_per_connection,
-            header_list_bytes: listen.header_list_bytes,
-            handshake: listen.handshake,
-            drain: config.drain,
-        },
-        message_bytes: listen.message_bytes,
-        calls_in_flight: listen.calls_in_flight,
-        call: listen.call,
-        threads: listen.threads.unwrap_or_else(process::parallelism),
-        client_certificates: config.authentication.client_certificates,
-        serving: config.serving_certificate.clone(),
-    }
 }

@@ -4,6 +4,15 @@
 use std::fmt::Display;
 use std::io::Write;
 
+/// For whom a result is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// For scripts.
+    Json,
+}
+
 /// One piece of the result, with a newline.
 pub fn result(text: impl Display) {
     let _ = writeln!(std::io::stdout(), "{text}");

@@ -9,7 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::{Args, ValueEnum};
 
-use super::output;
+use super::output::{self, Format};
 use crate::agent::{Ask, Certificate, ClientIdentity, Connection, Endpoint, Key, files as written};
 use crate::app::duration;
 use crate::model::{BearerToken, Identity, KeyAlgorithm, TrustDomain};
@@ -84,8 +84,8 @@ pub struct Arguments {
     #[arg(long, value_name = "DIRECTORY")]
     out: Option<PathBuf>,
     /// How to tell about the certificate. The private key is never printed.
-    #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
-    output: OutputFormat,
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    output: Format,
 }
 
 const AFTER_HELP: &str = "\
@@ -110,15 +110,6 @@ enum KeyKind {
     P256,
     /// ECDSA on P-384.
     P384,
-}
-
-/// Ways to tell about a certificate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum OutputFormat {
-    /// For people.
-    Text,
-    /// For scripts.
-    Json,
 }
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
@@ -150,8 +141,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         certificate.write(directory)?;
     }
     match arguments.output {
-        OutputFormat::Text => print_text(&certificate, arguments.out.as_deref()),
-        OutputFormat::Json => print_json(&certificate),
+        Format::Text => print_text(&certificate, arguments.out.as_deref()),
+        Format::Json => print_json(&certificate),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -27,7 +27,7 @@ pub struct Arguments {
     /// Without it, a root that existed and cannot be read stops the start: workloads that trust it would refuse certificates of another.
     #[arg(long)]
     pub new_root: bool,
-    /// Check the settings, print them complete with defaults, and end. `countersign check` also looks at the CA's files.
+    /// Check the settings, print them complete with defaults, and end. `countersign check` also looks at the files that they name.
     #[arg(long)]
     pub validate: bool,
 }
@@ -57,14 +57,10 @@ pub struct SettingsSource {
 }
 
 impl SettingsSource {
-    /// The settings as written, complete with defaults, and as checked.
-    pub fn load(&self) -> anyhow::Result<(Settings, Config)> {
-        let environment = process::environment();
-        let settings = Settings::load(self.config.as_deref(), &environment, &self.assignments)
-            .context("the settings cannot be read")?;
-        let config = Config::check(&settings, &environment)
-            .map_err(|problems| anyhow::anyhow!("these settings cannot work:\n{problems}"))?;
-        Ok((settings, config))
+    /// The settings as written, complete with defaults.
+    pub fn read(&self) -> anyhow::Result<Settings> {
+        Settings::load(self.config.as_deref(), &process::environment(), &self.assignments)
+            .context("the settings cannot be read")
     }
 }
 
@@ -75,11 +71,19 @@ pub fn print_settings(settings: &Settings) -> anyhow::Result<()> {
 }
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let (settings, config) = arguments.source.load()?;
+    let settings = arguments.source.read()?;
     if arguments.validate {
         print_settings(&settings)?;
+    }
+    let mut config = Config::check(&settings, &process::environment())
+        .map_err(|problems| anyhow::anyhow!("these settings cannot work:\n{problems}"))?;
+    if arguments.validate {
+        for missing in &config.missing_here {
+            output::note(format_args!("note: {missing}; not checked here"));
+        }
         return Ok(ExitCode::SUCCESS);
     }
-    serve::run(&config, arguments.new_root)?;
+    config.ca.self_signed.new_root = arguments.new_root;
+    serve::run(&config)?;
     Ok(ExitCode::SUCCESS)
 }

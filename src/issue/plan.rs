@@ -162,6 +162,15 @@ pub fn server(
 }
 
 impl Profile {
+    /// Whether anything can be issued under a CA: everything above must be valid now, and for as long as the shortest certificate lives.
+    pub fn check_signer(&self, ca: &CaSnapshot, now: Timestamp) -> Result<(), PlanError> {
+        let validity = ca.validity();
+        match validity.contains(now) && validity.not_after.since(now) >= self.minimum.seconds() {
+            true => Ok(()),
+            false => Err(PlanError::SignerEnding { validity }),
+        }
+    }
+
     fn lifetime(&self, requested: i64) -> Result<Lifetime, PlanError> {
         if requested <= 0 {
             return Ok(self.default);
@@ -184,13 +193,11 @@ fn plan(
     circumstances: Circumstances,
 ) -> Result<Plan, PlanError> {
     let Circumstances { ca, now, serial } = circumstances;
+    profile.check_signer(&ca, now)?;
     let above = ca.validity();
     let wanted = now.plus(lifetime.seconds());
     let not_after = wanted.min(above.not_after);
     let ending = || PlanError::SignerEnding { validity: above };
-    if !above.contains(now) || not_after.since(now) < profile.minimum.seconds() {
-        return Err(ending());
-    }
     let lifetime = Lifetime::from_seconds(not_after.since(now)).ok_or_else(ending)?;
     let not_before = now.plus(-lifetime.backdate()).max(above.not_before);
     let facts = Facts {

@@ -195,6 +195,21 @@ pub enum LockError {
 }
 
 impl DirectoryLock {
+    /// Whether [`create_private_directory`] and [`Self::take`] may work there, as far as that can be told without writing.
+    pub fn could_be_taken(directory: &Path) -> Result<(), FileError> {
+        use rustix::fs::{Access, AtFlags, CWD, accessat};
+        let there = directory.ancestors().find(|path| path.exists());
+        let nearest = match there {
+            Some(path) if !path.as_os_str().is_empty() => path,
+            _ => Path::new("."),
+        };
+        let fail = |error: std::io::Error| FileError::at("write in", nearest)(error);
+        if !nearest.is_dir() {
+            return Err(fail(ErrorKind::NotADirectory.into()));
+        }
+        accessat(CWD, nearest, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS).map_err(|error| fail(error.into()))
+    }
+
     /// Takes the lock, or says who stands in the way, without waiting.
     pub fn take(directory: &Path) -> Result<Self, LockError> {
         let path = directory.join(".lock");

@@ -18,4 +18,5 @@ mod offline;
 mod review;
 mod serve;
 mod settings;
+mod start;
 mod support;

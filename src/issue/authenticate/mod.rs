@@ -6,6 +6,7 @@
 //! Among the token authenticators the one that a token belongs to decides, and its rejection is final: only [`Verdict::NotMine`] passes
 //! on. A client certificate decides when there is no token, when the token is merely expired, or when nobody can tell about it now.
 
+mod audiences;
 mod caller;
 pub mod client_certificate;
 pub mod offline;
@@ -13,6 +14,7 @@ pub mod token_review;
 
 use std::time::Instant;
 
+pub use audiences::{Audiences, NoAudience};
 pub use caller::{Caller, Method, Pod, Proof};
 
 use self::offline::OfflineJwt;

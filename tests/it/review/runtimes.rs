@@ -78,7 +78,7 @@ fn callers_runtimes_come_and_go() {
     let address = main.run(async move { listening.listen().await });
     let path = kubeconfig(directory.path(), &address, "{token: ours}");
     let handle = main.handle.clone();
-    let connect = async move { cluster::ApiServer::connect(Some(&path), handle).await };
+    let connect = async move { cluster::ApiServer::connect(&cluster::Credentials::Kubeconfig(path.clone()), handle).await };
     let reached = main.run(connect).unwrap();
     let scene = Scene::reaching(api, reached, |_| {});
     scene.api.answer_others(account("shop", "cart"));
@@ -168,7 +168,7 @@ fn nobody_listens() {
         .unwrap();
     let path = kubeconfig(directory.path(), &format!("http://{port}"), "{token: ours}");
     main.block_on(async {
-        let reached = cluster::ApiServer::connect(Some(&path), main.handle().clone())
+        let reached = cluster::ApiServer::connect(&cluster::Credentials::Kubeconfig(path.clone()), main.handle().clone())
             .await
             .unwrap();
         let scene = Scene::reaching(ApiServer::new(), reached, |config| {
@@ -195,7 +195,7 @@ async fn errors_about_kubeconfigs_tell_no_secrets() {
         (talkative, "the credential plug-in's answer cannot be read"),
     ] {
         let path = kubeconfig(directory.path(), server, user);
-        let error = cluster::ApiServer::connect(Some(&path), here())
+        let error = cluster::ApiServer::connect(&cluster::Credentials::Kubeconfig(path.clone()), here())
             .await
             .err()
             .unwrap()
