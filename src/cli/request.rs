@@ -113,6 +113,9 @@ enum KeyKind {
 }
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    if let Some(directory) = &arguments.out {
+        written::prepare(directory).context("--out")?;
+    }
     let token = token(arguments)?;
     let key = match &arguments.key {
         Some(path) => {
@@ -141,8 +144,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         certificate.write(directory)?;
     }
     match arguments.output {
-        Format::Text => print_text(&certificate, arguments.out.as_deref()),
-        Format::Json => print_json(&certificate),
+        Format::Text => print_text(&certificate, arguments.out.as_deref())?,
+        Format::Json => print_json(&certificate)?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -181,7 +184,7 @@ fn connection(arguments: &Arguments) -> anyhow::Result<Connection> {
         .as_ref()
         .zip(key.as_ref())
         .map(|(chain, key)| ClientIdentity { chain, key });
-    Connection::tls(&roots, name, client).with_context(|| format!("TLS with the roots in {}", root.display()))
+    Connection::tls(&roots, name, client).with_context(|| root.display().to_string())
 }
 
 fn identity(arguments: &Arguments, token: Option<&BearerToken>) -> anyhow::Result<Identity> {
@@ -209,7 +212,7 @@ fn account_of(token: &str) -> Option<(String, String)> {
     Some((namespace.to_owned(), name.to_owned()))
 }
 
-fn print_text(certificate: &Certificate, out: Option<&Path>) {
+fn print_text(certificate: &Certificate, out: Option<&Path>) -> anyhow::Result<()> {
     let Certificate {
         identity,
         serial,
@@ -217,13 +220,13 @@ fn print_text(certificate: &Certificate, out: Option<&Path>) {
         issuer,
         ..
     } = certificate;
-    output::result(format_args!("identity  {identity}"));
-    output::result(format_args!("serial    {serial}"));
+    output::result(format_args!("identity  {identity}"))?;
+    output::result(format_args!("serial    {serial}"))?;
     output::result(format_args!(
         "valid     {} to {}",
         validity.not_before, validity.not_after
-    ));
-    output::result(format_args!("issuer    {issuer}"));
+    ))?;
+    output::result(format_args!("issuer    {issuer}"))?;
     match out {
         Some(directory) => output::result(format_args!(
             "written   {}",
@@ -231,11 +234,14 @@ fn print_text(certificate: &Certificate, out: Option<&Path>) {
                 .map(|name| directory.join(name).display().to_string())
                 .join(" ")
         )),
-        None => output::note("nothing was written; give --out to keep the certificate and its key"),
+        None => {
+            output::note("nothing was written; give --out to keep the certificate and its key");
+            Ok(())
+        }
     }
 }
 
-fn print_json(certificate: &Certificate) {
+fn print_json(certificate: &Certificate) -> anyhow::Result<()> {
     let object = serde_json::json!({
         "identity": certificate.identity.to_string(),
         "serial": certificate.serial,
@@ -245,7 +251,7 @@ fn print_json(certificate: &Certificate) {
         "chain": certificate.chain,
         "roots": certificate.bundle,
     });
-    output::result(format_args!("{object:#}"));
+    output::result(format_args!("{object:#}"))
 }
 
 #[cfg(test)]
