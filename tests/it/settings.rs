@@ -306,7 +306,7 @@ mod authentication {
     /// What only a pod has is missing elsewhere; the settings themselves are in order.
     #[test]
     fn a_pod_s_settings_elsewhere() {
-        let missing = |yaml: &str, environment| -> Vec<String> {
+        let missing = |yaml: &str, environment: &BTreeMap<String, String>| -> Vec<String> {
             let config = check(yaml, environment).unwrap();
             config.missing_here.iter().map(ToString::to_string).collect()
         };

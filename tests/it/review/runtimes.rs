@@ -203,6 +203,6 @@ async fn errors_about_kubeconfigs_tell_no_secrets() {
         assert!(error.contains(expected), "{error}");
         assert!(!error.contains("hush") && !error.contains("aHVzaA"), "{error}");
     }
-    let missing = cluster::ApiServer::connect(Some(Path::new("/nowhere/kubeconfig")), here()).await;
+    let missing = cluster::ApiServer::connect(&cluster::Credentials::Kubeconfig("/nowhere/kubeconfig".into()), here()).await;
     assert!(matches!(missing, Err(ConnectError::Kubeconfig { .. })));
 }
