@@ -93,8 +93,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         }
     }
     match arguments.output {
-        Format::Text => told.print(),
-        Format::Json => output::result(serde_json::to_string_pretty(&told)?),
+        Format::Text => told.print()?,
+        Format::Json => output::result(serde_json::to_string_pretty(&told)?)?,
     }
     Ok(match told.errors.is_empty() {
         true => ExitCode::SUCCESS,
@@ -154,9 +154,9 @@ impl Told {
         });
     }
 
-    fn print(&self) {
+    fn print(&self) -> anyhow::Result<()> {
         if self.settings_fit {
-            output::result("settings: ok");
+            output::result("settings: ok")?;
         }
         for (kind, findings) in [
             ("note", &self.notes),
@@ -164,11 +164,11 @@ impl Told {
             ("warning", &self.warnings),
         ] {
             for finding in findings {
-                output::result(format_args!("{kind}: {finding}"));
+                output::result(format_args!("{kind}: {finding}"))?;
             }
         }
-        let Some(ca) = &self.ca else { return };
-        output::result(format_args!("{}: {}", ca.source, ca.state));
+        let Some(ca) = &self.ca else { return Ok(()) };
+        output::result(format_args!("{}: {}", ca.source, ca.state))?;
         for certificate in &ca.certificates {
             let Certificate {
                 kind,
@@ -176,11 +176,12 @@ impl Told {
                 not_after,
                 days,
             } = certificate;
-            output::result(format_args!("  {kind:<5}  {subject}, until {not_after} ({days} days)"));
+            output::result(format_args!("  {kind:<5}  {subject}, until {not_after} ({days} days)"))?;
         }
         if let Some(key) = &ca.key {
-            output::result(format_args!("  key    {key}"));
+            output::result(format_args!("  key    {key}"))?;
         }
+        Ok(())
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use super::output;
 use crate::app::demo::{self, Options};
@@ -27,11 +27,10 @@ pub struct Arguments {
     /// Also write DIRECTORY/tokens: this many tokens, one a line, each for an account and a pod of its own.
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     pub tokens: usize,
-    /// How tokens are signed. Kubernetes signs with RS256; ES256 needs no key of yours.
-    #[arg(long, value_enum, default_value_t = TokenAlgorithm::Es256)]
-    pub tokens_algorithm: TokenAlgorithm,
-    /// The RSA key that signs tokens with RS256, PEM: `openssl genrsa 2048` makes one.
-    #[arg(long, value_name = "FILE", required_if_eq("tokens_algorithm", "rs256"))]
+    /// Sign tokens with this RSA key and RS256, as Kubernetes does; PEM: `openssl genrsa 2048` makes one.
+    ///
+    /// Without it, they are signed with a new P-256 key and ES256.
+    #[arg(long, value_name = "FILE")]
     pub token_key: Option<PathBuf>,
 }
 
@@ -46,24 +45,12 @@ Examples:
     countersign demo --dir /tmp/d --keep --tokens 100000 &
 ";
 
-/// How demo tokens are signed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum TokenAlgorithm {
-    /// ECDSA on P-256.
-    Es256,
-    /// RSA.
-    Rs256,
-}
-
 pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let options = Options {
         directory: arguments.dir.clone(),
         keep: arguments.keep,
         tokens: arguments.tokens,
-        token_key: match arguments.tokens_algorithm {
-            TokenAlgorithm::Es256 => None,
-            TokenAlgorithm::Rs256 => arguments.token_key.clone(),
-        },
+        token_key: arguments.token_key.clone(),
     };
     demo::run_blocking(&options, |step| output::result(step))?;
     Ok(ExitCode::SUCCESS)
