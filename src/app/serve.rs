@@ -11,7 +11,7 @@ use super::config::{Config, Problems};
 use super::look;
 use crate::authority::{self, Authority, CaSnapshot};
 use crate::issue::Issuer;
-use crate::platform::shutdown::{Shutdown, shutdown, signal_to_stop};
+use crate::platform::shutdown::{Shutdown, on_hangup, shutdown, signal_to_stop};
 use crate::platform::{Clock, SystemClock, SystemRandom, process};
 use crate::server::{Bound, Parts};
 use crate::telemetry::{Metrics, Readiness, log};
@@ -44,25 +44,74 @@ impl Outside {
     }
 }
 
+/// What else is open: listeners, the API server, issuers, the runtimes' own.
+const FILES_BESIDE_CONNECTIONS: usize = 100;
+
 /// The program `serve`: logs, no core dumps, the CA, until a signal asks it to stop.
-pub fn run(config: &Config) -> anyhow::Result<()> {
+///
+/// Once there is a log, also what ends the process is told there, in its format, and nowhere else.
+pub fn run(config: &Config) -> anyhow::Result<Ended> {
     let outside = Outside::of_host();
     let _log = log::start(&config.logging, &outside.metrics)?;
+    Ok(match serve(config, outside) {
+        Ok(()) => Ended::AsAsked,
+        Err(error) => {
+            tracing::error!("{}", explain(&error).replace('\n', "; "));
+            Ended::Failed
+        }
+    })
+}
+
+/// How the program ended; the log says why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Somebody asked it to.
+    AsAsked,
+    /// It could not start, or not go on.
+    Failed,
+}
+
+/// Tells in the log's format that settings do not fit, for those who read only that.
+pub fn refuse(problems: &Problems, logging: &log::Config) -> anyhow::Result<Ended> {
+    let _log = log::start(logging, &Outside::of_host().metrics)?;
+    for problem in problems.iter() {
+        tracing::error!("{problem}");
+    }
+    Ok(Ended::Failed)
+}
+
+/// An error with its causes; many of ours name theirs already.
+pub fn explain(error: &anyhow::Error) -> String {
+    error
+        .chain()
+        .map(ToString::to_string)
+        .fold(String::new(), |told, cause| match told {
+            told if told.is_empty() => cause,
+            told if told.contains(&cause) => told,
+            told => format!("{told}: {cause}"),
+        })
+}
+
+fn serve(config: &Config, outside: Outside) -> anyhow::Result<()> {
     if let Err(error) = process::forbid_core_dumps() {
         tracing::warn!(%error, "core dumps cannot be forbidden: one would hold the CA key");
     }
+    let needed = config.server.connections.connections + FILES_BESIDE_CONNECTIONS;
     if let Some(files) = process::raise_file_limit()
-        && usize::try_from(files).is_ok_and(|files| files < config.server.connections.connections + 100)
+        && usize::try_from(files).is_ok_and(|files| files < needed)
     {
-        let connections = config.server.connections.connections;
         tracing::warn!(
             files,
-            connections,
-            "the process may open fewer files than listen.connections allows connections: raise its limit or lower the setting"
+            needed,
+            "the process may open too few files for as many connections as listen.connections allows: raise its limit or lower the setting"
         );
     }
     runtime()?.block_on(async {
         let app = App::open(config, outside).await?;
+        // Daemons reload at it; whoever sends it should learn what it does here, and not lose the CA.
+        tokio::spawn(on_hangup(|| {
+            tracing::warn!("SIGHUP changes nothing: settings are read at the start only; restart to have them read again");
+        })?);
         let (trigger, asked) = shutdown();
         let serving = app.run(asked);
         tokio::pin!(serving);

@@ -44,6 +44,7 @@ pub struct Connections {
     metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
     full: Seldom,
+    failing: Seldom,
 }
 
 /// How a listening socket speaks.
@@ -72,6 +73,7 @@ impl Connections {
             metrics,
             clock,
             full: Seldom::every(60),
+            failing: Seldom::every(60),
         }
     }
 
@@ -168,15 +170,27 @@ impl Connections {
         stream: TcpStream,
         address: SocketAddr,
     ) -> Option<(tokio_rustls::server::TlsStream<TcpStream>, Peer)> {
-        let failed = |error: &dyn std::fmt::Display| {
+        let failed = |error: &std::io::Error| {
             self.metrics.handshake_failed("tls");
-            tracing::debug!(%address, %error, "the TLS handshake failed");
+            // A port that is only knocked at, as probes do, tells nobody anything.
+            let is_knock = error.kind() == std::io::ErrorKind::UnexpectedEof;
+            match !is_knock && self.failing.is_due(self.clock.now()) {
+                true => {
+                    tracing::info!(%address, %error, "a TLS handshake failed; further ones of this minute are told at level debug only");
+                }
+                false => tracing::debug!(%address, %error, "the TLS handshake failed"),
+            }
         };
-        let (config, possession) = self.tls.for_connection().inspect_err(|error| failed(error)).ok()?;
+        let (config, possession) = self
+            .tls
+            .for_connection()
+            .map_err(std::io::Error::other)
+            .inspect_err(failed)
+            .ok()?;
         let stream = TlsAcceptor::from(config)
             .accept(stream)
             .await
-            .inspect_err(|error| failed(error))
+            .inspect_err(failed)
             .ok()?;
         let certificate = possession
             .certificate(stream.get_ref().1.peer_certificates())

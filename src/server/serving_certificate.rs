@@ -13,6 +13,7 @@ use crate::issue::{Issuer, Refusal};
 use crate::model::{CaCertificate, CertificateError, KeyAlgorithm, Lifetime, ServingName, Validity};
 use crate::platform::shutdown::Shutdown;
 use crate::platform::{Clock, crypto, files};
+use crate::telemetry::Seldom;
 
 /// Where the serving certificate comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,6 +123,7 @@ impl ServingCertificate {
     /// Renews until asked to stop. `renewed` hears of every new one.
     pub async fn keep_fresh(mut self, mut shutdown: Shutdown, renewed: impl Fn(&CaCertificate)) {
         let mut ca = self.issuer.ca();
+        let (mut told, again) = (String::new(), Seldom::every(3600));
         loop {
             tokio::select! {
                 () = shutdown.asked() => return,
@@ -138,7 +140,10 @@ impl ServingCertificate {
             match refreshed {
                 Ok(true) => renewed(&self.leaf),
                 Ok(false) => {}
+                // It is tried every few seconds; who reads the log needs to hear of it once, and again while it lasts.
+                Err(error) if error.to_string() == told && !again.is_due(self.clock.now()) => {}
                 Err(error) => {
+                    told = error.to_string();
                     tracing::error!(%error, not_after = %self.leaf.validity().not_after, "the serving certificate could not be renewed: the one in use stays");
                 }
             }

@@ -10,6 +10,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use super::Metrics;
 pub use super::line_writer::Flush;
 use super::line_writer::line_writer;
+use crate::platform::process;
 
 /// How a line is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,7 +69,9 @@ pub fn check_level(level: &str) -> Result<(), LogError> {
 /// Starts the log of this process. Everything logged before the returned guard is dropped gets written.
 pub fn start(config: &Config, metrics: &Metrics) -> Result<Flush, LogError> {
     let filter = filter(&config.level)?;
-    let colours = config.format == Format::Text && std::io::stderr().is_terminal();
+    // https://no-color.org
+    let unwanted = process::environment().get("NO_COLOR").is_some_and(|said| !said.is_empty());
+    let colours = config.format == Format::Text && !unwanted && std::io::stderr().is_terminal();
     let (writer, flush) = line_writer(std::io::stderr(), metrics.log_lines_lost.clone())?;
     tracing::subscriber::set_global_default(subscriber(config.format, filter, colours, writer))
         .map_err(|_| LogError::Installed)?;

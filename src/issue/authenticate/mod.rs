@@ -40,7 +40,7 @@ pub enum Verdict {
 pub struct Reason {
     /// A short, fixed word for metrics, such as `token_expired`.
     pub label: &'static str,
-    /// One line for the log, without any part of a credential.
+    /// One line for the log; of a credential at most what it says of its issuer and key, short and quoted.
     pub detail: String,
 }
 
@@ -138,7 +138,9 @@ impl Authenticators {
                 kind: Kind::Unauthenticated,
                 reasons: vec![reason],
             }),
-            undecided => Self::by_certificate(undecided, certificate()),
+            undecided => Self::by_certificate(undecided, certificate(), || {
+                request.credentials.token.as_ref().map(offline::origin)
+            }),
         }
     }
 
@@ -158,16 +160,21 @@ impl Authenticators {
     }
 
     /// The token is absent, expired, undecided or nobody's: the certificate's turn.
-    fn by_certificate(token: Option<Verdict>, certificate: Option<Verdict>) -> Result<Caller, AuthenticateError> {
+    fn by_certificate(
+        token: Option<Verdict>,
+        certificate: Option<Verdict>,
+        origin: impl FnOnce() -> Option<String>,
+    ) -> Result<Caller, AuthenticateError> {
         let mut kind = Kind::Unauthenticated;
         let mut reasons = Vec::new();
         match token {
             // A token that nobody knows is a wrong token, and that is final.
             Some(Verdict::NotMine | Verdict::Accepted(_)) => {
-                let reason = Reason::new(
-                    "token_unknown",
-                    "no authenticator knows this kind of token or its issuer",
+                let detail = format!(
+                    "no authenticator knows this kind of token or its issuer: it says {}",
+                    origin().unwrap_or_default()
                 );
+                let reason = Reason::new("token_unknown", detail);
                 return Err(AuthenticateError {
                     kind,
                     reasons: vec![reason],

@@ -190,9 +190,14 @@ impl OfflineJwt {
             return Ok(found);
         }
         if stale.is_empty() {
+            let name = issuers.first().map(|issuer| issuer.name.as_str());
             return Err(reject(
                 "token_key_unknown",
-                "no key of the issuer is the one that the token names",
+                format!(
+                    "no key of the issuer {:?} is the one that the token names, kid {:?}",
+                    name.unwrap_or_default(),
+                    brief(kid.unwrap_or_default())
+                ),
             ));
         }
         for issuer in stale {
@@ -210,6 +215,24 @@ impl OfflineJwt {
         };
         Err(Verdict::Undecided(Reason::new(label, detail)))
     }
+}
+
+/// What a token says of its issuer and key, for the log. None of it is verified.
+pub fn origin(token: &BearerToken) -> String {
+    let parts = Parts::of(token.reveal()).filter(|_| token.reveal().len() <= MOST_TOKEN);
+    let member = |part: &str, name: &str| {
+        let object: serde_json::Value = serde_json::from_str(&token::decode(part)?).ok()?;
+        Some(brief(object.get(name)?.as_str()?))
+    };
+    match parts.map(|parts| (member(parts.payload, "iss"), member(parts.header, "kid"))) {
+        Some((Some(issuer), kid)) => format!("iss {issuer:?}, kid {:?}", kid.unwrap_or_default()),
+        _ => "nothing: it is not a JSON Web Token".into(),
+    }
+}
+
+/// Texts of strangers are kept short.
+fn brief(text: &str) -> String {
+    text.chars().take(100).collect()
 }
 
 fn header(parts: &Parts<'_>) -> Result<String, Verdict> {

@@ -141,11 +141,18 @@ impl IssuerRefresher {
             Err(why) => {
                 self.failed.inc();
                 if self.publisher.fail(why.clone()) {
-                    tracing::warn!(
-                        issuer = self.name,
-                        why,
-                        "token keys could not be fetched; the last ones are kept for an hour"
-                    );
+                    match self.publisher.has_keys() {
+                        true => tracing::warn!(
+                            issuer = self.name,
+                            why,
+                            "token keys could not be fetched; the last ones are kept for an hour"
+                        ),
+                        false => tracing::warn!(
+                            issuer = self.name,
+                            why,
+                            "token keys could not be fetched, and there are none yet"
+                        ),
+                    }
                 }
                 Outcome::Failed
             }
