@@ -15,6 +15,7 @@ mod cli;
 mod generated;
 mod house;
 mod offline;
+mod reference;
 mod review;
 mod serve;
 mod settings;
