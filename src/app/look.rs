@@ -7,7 +7,7 @@
 use tokio::runtime::Handle;
 
 use super::config::{Config, Problem};
-use crate::authority::{self, CaKind, Inspection};
+use crate::authority::{self, Inspection};
 use crate::cluster::{ApiServer, Credentials};
 use crate::issue::authenticate::offline::{KeySource, check_ca_file, check_key_file};
 use crate::model::Timestamp;
@@ -53,16 +53,15 @@ pub async fn files(config: &Config) -> Vec<Problem> {
 pub fn ca(config: &Config, now: Timestamp) -> Result<(Inspection, Vec<Problem>), authority::Error> {
     let inspection = authority::inspect(&config.ca, now)?;
     let mut problems = Vec::new();
-    if config.ca.kind != CaKind::PluggedIn
-        && let Err(error) = DirectoryLock::could_be_taken(&config.ca.self_signed.directory)
-    {
+    // What was ever trusted is remembered there, whichever CA signs.
+    if let Err(error) = DirectoryLock::could_be_taken(&config.ca.self_signed.directory) {
         problems.push(Problem {
             key: "ca.selfSigned.directory".into(),
             finding: format!("{error}; it must be a volume that this process may write to"),
         });
     }
-    if let Some(snapshot) = &inspection.snapshot
-        && let Err(error) = config.policy.profile.check_signer(snapshot, now)
+    if let Some(ca) = &inspection.ca
+        && let Err(error) = config.policy.profile.check_signer(ca.validity(), now)
     {
         problems.push(Problem {
             key: "ca".into(),

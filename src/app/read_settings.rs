@@ -54,7 +54,10 @@ impl Settings {
         assignments: &[String],
     ) -> Result<Self, SettingsError> {
         let written = match file {
-            Some(path) => Self::parse(&files::read_text_or_pipe(path, MOST_BYTES)?, &path.display().to_string())?,
+            Some(path) => Self::parse(
+                &files::read_text_or_pipe(path, MOST_BYTES)?,
+                &path.display().to_string(),
+            )?,
             None => Self::default(),
         };
         let settings = written.with_environment(environment)?;

@@ -3,18 +3,16 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use anyhow::Context;
-use tokio::sync::watch;
-
 use super::authenticators::{self, Background};
 use super::config::{Config, Problems};
 use super::look;
-use crate::authority::{self, Authority, CaSnapshot};
+use crate::authority::{self, Authority, CaSnapshot, Steering};
 use crate::issue::Issuer;
 use crate::platform::shutdown::{Shutdown, on_hangup, shutdown, signal_to_stop};
-use crate::platform::{Clock, SystemClock, SystemRandom, process};
+use crate::platform::{Clock, SystemClock, SystemRandom, process, worker};
 use crate::server::{Bound, Parts};
 use crate::telemetry::{Metrics, Readiness, log};
+use anyhow::Context;
 
 /// What an [`App`] sees of the world and shows to it.
 pub struct Outside {
@@ -107,11 +105,11 @@ fn serve(config: &Config, outside: Outside) -> anyhow::Result<()> {
         );
     }
     runtime()?.block_on(async {
-        let app = App::open(config, outside).await?;
         // Daemons reload at it; whoever sends it should learn what it does here, and not lose the CA.
         tokio::spawn(on_hangup(|| {
-            tracing::warn!("SIGHUP changes nothing: settings are read at the start only; restart to have them read again");
+            tracing::warn!("SIGHUP changes nothing: files of the CA are read when they change, settings at the start only");
         })?);
+        let app = App::open(config, outside).await?;
         let (trigger, asked) = shutdown();
         let serving = app.run(asked);
         tokio::pin!(serving);
@@ -135,10 +133,7 @@ pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 /// A CA whose doors are open, not yet serving.
 pub struct App {
     bound: Bound,
-    /// Holds the lock on the CA's directory for as long as we may sign.
     authority: Authority,
-    /// Where a changed CA would be published: whoever signs, serves or checks health reads the other end.
-    current: watch::Sender<Arc<CaSnapshot>>,
     background: Background,
 }
 
@@ -154,27 +149,28 @@ impl App {
         if !problems.is_empty() {
             return Err(Problems(problems).into());
         }
-        let authority = authority::open(&config.ca, clock.now())?;
+        let authority = authority::open(&config.ca, clock.clone(), metrics.clone())?;
         for warning in &authority.warnings {
             tracing::warn!(source = %authority.source, "{warning}");
         }
-        let ca = &authority.snapshot;
-        tracing::info!(
-            source = %authority.source,
-            signer = ca.signer().subject_text(),
-            key = %ca.key().algorithm(),
-            not_after = %ca.validity().not_after,
-            roots = ca.bundle().roots().len(),
-            "the CA is open"
-        );
-        metrics.certificates.set_ca(ca.chain(), ca.bundle());
+        match authority.signing() {
+            Ok(ca) => tracing::info!(
+                source = %authority.source,
+                signer = ca.signer().subject_text(),
+                key = %ca.key().algorithm(),
+                not_after = %ca.validity().not_after,
+                roots = ca.bundle().roots().len(),
+                generation = ca.generation(),
+                "the CA is open"
+            ),
+            Err(why) => tracing::error!(source = %authority.source, %why, "the CA is open, and cannot sign"),
+        }
         let (authenticators, background) = authenticators::open(config, clock.clone(), &metrics, &readiness)
             .await
             .context("authentication")?;
-        let (current, signing) = watch::channel(ca.clone());
         let issuer = Arc::new(Issuer::new(
             authenticators,
-            signing,
+            authority.watch(),
             config.policy,
             clock.clone(),
             Arc::new(SystemRandom::default()),
@@ -196,7 +192,6 @@ impl App {
         Ok(Self {
             bound,
             authority,
-            current,
             background,
         })
     }
@@ -215,9 +210,14 @@ impl App {
         }
     }
 
-    /// The CA as it was opened.
-    pub fn ca(&self) -> &CaSnapshot {
-        &self.authority.snapshot
+    /// The CA as it stands.
+    pub fn ca(&self) -> anyhow::Result<Arc<CaSnapshot>> {
+        Ok(self.authority.signing()?)
+    }
+
+    /// The admin's hand on the CA, once it is run.
+    pub fn steering(&self) -> Steering {
+        self.authority.steering()
     }
 
     /// Serves until asked to stop, then drains.
@@ -225,13 +225,15 @@ impl App {
         let Self {
             bound,
             authority,
-            current,
             background,
         } = self;
         background.start(&shutdown);
-        let ended = bound.serve(shutdown).await;
         // The lock goes last: no other process may sign before this one is done.
-        drop((current, authority));
+        let (close, closing) = crate::platform::shutdown::shutdown();
+        let keeper = worker::start("ca".into(), authority.run(closing)).context("the CA's thread cannot be started")?;
+        let ended = bound.serve(shutdown).await;
+        close.stop();
+        keeper.await;
         Ok(ended?)
     }
 }

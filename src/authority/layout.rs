@@ -7,6 +7,7 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 use super::finding::Report;
+use crate::platform::crypto;
 use crate::platform::files::{self, FileError};
 
 /// Larger than any CA's file; a bundle of 64 certificates with long names stays far below.
@@ -75,6 +76,24 @@ pub(super) fn of(directory: &Path) -> Result<Option<&'static Layout>, FileError>
             Some(&ISTIO)
         },
     )
+}
+
+/// A hash over what every file of either layout says at this moment, or why it cannot be read.
+pub(super) fn digest(directory: &Path) -> [u8; 32] {
+    let names = [&ISTIO, &TLS]
+        .into_iter()
+        .flat_map(|layout| layout.required().into_iter().chain(layout.chain));
+    let mut all = Vec::new();
+    for name in names {
+        let content = match files::read_if_exists(&directory.join(name), LARGEST) {
+            Ok(None) => continue,
+            Ok(Some(content)) => crypto::sha256(&content),
+            Err(error) => crypto::sha256(error.to_string().as_bytes()),
+        };
+        all.extend_from_slice(name.as_bytes());
+        all.extend_from_slice(&content);
+    }
+    crypto::sha256(&all)
 }
 
 /// Reads the files of a layout; `None` when one is missing or unreadable, which the report then says.

@@ -3,31 +3,53 @@
 //! Takes: a directory (self-signed or plugged-in `cacerts`) and the time. Gives: [`CaSnapshot`], checked whole, or everything that is wrong
 //! with the files. Not here: what is issued under it.
 
-mod armour;
 mod certificates;
 mod chain;
+mod coverage;
 mod finding;
+mod folder;
+mod keeper;
 mod key;
 mod layout;
 mod link;
 mod member;
-mod memory;
 mod plugged_in;
+mod renew;
 mod root;
+pub mod rotation;
 mod self_signed;
 mod snapshot;
+mod state;
+pub mod steering;
+mod store;
+mod tell;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tokio::sync::{mpsc, watch};
+
+pub use coverage::{Coverage, NotCovered};
 pub use finding::{Finding, Findings, Report};
 pub use root::{RootAlgorithm, RootError};
 pub use self_signed::SelfSignedConfig;
-pub use snapshot::{CaSnapshot, SnapshotError};
+pub use snapshot::{CaSnapshot, LoadedCa, SnapshotError};
+pub use state::{CaState, Stopped};
+pub use steering::Steering;
+pub use store::StoreError;
+
+use folder::Folder;
+use keeper::{Keeper, Set};
+use rotation::Rotation;
+use steering::Files;
+use store::Stored;
 
 use crate::model::Timestamp;
+use crate::platform::Clock;
 use crate::platform::files::{self, DirectoryLock, FileError, LockError};
+use crate::platform::shutdown::Shutdown;
+use crate::telemetry::{Metrics, Seldom};
 
 /// Where istiod looks for a plugged-in CA, and where its chart mounts the Secret `cacerts`.
 pub const PLUGGED_IN_DIRECTORY: &str = "/etc/cacerts";
@@ -73,23 +95,51 @@ impl fmt::Display for Source {
     }
 }
 
-/// The CA of this process. Keeps the lock on the directory of the self-signed CA, unless only a plugged-in one may sign.
-#[derive(Debug)]
+/// The CA of this process. Keeps the lock on its directory.
 pub struct Authority {
-    /// The CA as it was when it was opened.
-    pub snapshot: Arc<CaSnapshot>,
     /// Where it came from.
     pub source: Source,
     /// What an admin should look at.
     pub warnings: Vec<Finding>,
-    _lock: Option<DirectoryLock>,
+    keeper: Keeper,
+}
+
+impl fmt::Debug for Authority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authority")
+            .field("source", &self.source)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Authority {
+    /// The CA as it stands, to watch for changes.
+    pub fn watch(&self) -> watch::Receiver<Arc<CaState>> {
+        self.keeper.state.subscribe()
+    }
+
+    /// What signs, or why nothing does.
+    pub fn signing(&self) -> Result<Arc<CaSnapshot>, Stopped> {
+        self.keeper.state.borrow().signing.clone()
+    }
+
+    /// A line to it, for as long as it is [run](Self::run).
+    pub fn steering(&self) -> Steering {
+        Steering::new(self.keeper.line.clone())
+    }
+
+    /// Looks at files and time, and answers whoever holds a [`Steering`], until asked to stop. Reads and writes files, so it wants a thread of
+    /// its own.
+    pub async fn run(self, shutdown: Shutdown) {
+        self.keeper.run(shutdown).await;
+    }
 }
 
 /// What a look at the CA's files found.
 #[derive(Debug)]
 pub struct Inspection {
     /// The CA; none with an error in the report. None without any: nothing is there yet, and `serve` would make a root.
-    pub snapshot: Option<CaSnapshot>,
+    pub ca: Option<LoadedCa>,
     /// Where it is.
     pub source: Source,
     /// Everything found.
@@ -116,22 +166,11 @@ pub enum Error {
     NothingPluggedIn(PathBuf),
     /// It was plugged in once, and is gone.
     #[error(
-        "{} holds no plugged-in CA any more, but {} shows that one signed: workloads that trust its root would refuse certificates of another; \
-         put the plugged-in CA back, or, if another root is wanted, set ca.type to self-signed",
-        directory.display(),
-        memory.display()
+        "{} holds no plugged-in CA any more, but one signed: workloads that trust its root would refuse certificates of another; put it back, \
+         or, if another root is wanted, set ca.type to self-signed",
+        .0.display()
     )]
-    PluggedInIsGone {
-        /// Where it should be.
-        directory: PathBuf,
-        /// What remembers it.
-        memory: PathBuf,
-    },
-    /// That it was plugged in cannot be kept in mind.
-    #[error(
-        "cannot remember that a plugged-in CA signs, which ca.type auto needs: {0}; make that directory writable, or set ca.type to plugged-in"
-    )]
-    Memory(LockError),
+    PluggedInIsGone(PathBuf),
     /// The self-signed root was there, and cannot be used.
     #[error(
         "the self-signed root in {} cannot be used, and no other is made since workloads trust it: {findings} (if it is lost for good, \
@@ -144,6 +183,9 @@ pub enum Error {
         /// Why.
         findings: Findings,
     },
+    /// What it remembers cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// A root could not be made.
     #[error(transparent)]
     Root(#[from] RootError),
@@ -155,49 +197,146 @@ pub enum Error {
     File(#[from] FileError),
 }
 
-/// Opens the CA that is to sign, and makes a self-signed root where none ever was.
-pub fn open(config: &Config, now: Timestamp) -> Result<Authority, Error> {
+/// Most commands that wait for the keeper: a burst of calls whose leaves last longer than any before.
+const MOST_WAITING: usize = 4096;
+
+/// Opens the CA, and makes a self-signed root where none ever was.
+///
+/// Where a CA signed before, this also succeeds when its files are gone or broken: nothing is then signed until they are back, but the
+/// bundle is kept, and an admin can change the root.
+pub fn open(config: &Config, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Result<Authority, Error> {
     let directory = &config.self_signed.directory;
-    if !plugged_in_is_wanted(config)? {
-        let lock = lock(directory)?;
-        let mut report = Report::default();
-        let snapshot = self_signed::open(&config.self_signed, now, &mut report)?;
-        return Ok(Authority {
-            snapshot: Arc::new(snapshot),
-            source: Source::SelfSigned(directory.clone()),
-            warnings: report.warnings,
-            _lock: Some(lock),
-        });
+    files::create_private_directory(directory)?;
+    let lock = DirectoryLock::take(directory)?;
+    let stored = Stored::read(directory)?;
+    let now = clock.now();
+    let mut warnings = Vec::new();
+    let offered = offered(config, stored.as_ref(), now, &mut warnings);
+    let (set, files) = match (offered, &stored) {
+        (Ok(set), _) => (Some(set), Files::Taken),
+        (Err(error), None) => return Err(error),
+        (Err(Error::PluggedIn { findings, .. }), Some(_)) => (None, Files::Bad(findings.0)),
+        (Err(Error::PluggedInIsGone(_) | Error::NothingPluggedIn(_)), Some(_)) => (None, Files::Gone),
+        (Err(error), Some(_)) => return Err(error),
+    };
+    let source = match (&set, config.kind) {
+        (Some(set), _) => set.source.clone(),
+        (None, CaKind::SelfSigned) => Source::SelfSigned(directory.clone()),
+        (None, _) => Source::PluggedIn(config.plugged_in_directory.clone()),
+    };
+    // With no CA in force yet the first one needs no change of root; what is remembered is written before anything is published.
+    let stored = match (stored, &set) {
+        (Some(stored), _) => stored,
+        (None, Some(set)) => Stored::begin(Rotation::begin(&set.ca.offer(None)), set.ca.roots()),
+        (None, None) => return Err(Error::NothingPluggedIn(config.plugged_in_directory.clone())),
+    };
+    let (line, commands) = mpsc::channel(MOST_WAITING);
+    let mut keeper = Keeper {
+        sets: others(config, &stored, set.as_ref(), now),
+        config: config.clone(),
+        clock,
+        metrics,
+        source: source.clone(),
+        files,
+        failing: Seldom::every(3600),
+        folder: Folder::new(config.plugged_in_directory.clone()),
+        state: watch::channel(Arc::new(
+            CaState::before(&stored.roots).ok_or_else(|| Error::NothingPluggedIn(directory.clone()))?,
+        ))
+        .0,
+        stored,
+        commands,
+        line,
+        _lock: lock,
+    };
+    if let Some(Err(error)) = set.map(|set| keeper.offer(set)) {
+        keeper.files = Files::Refused(error.to_string());
     }
-    let inspection = inspect_plugged_in(&config.plugged_in_directory, now)?;
-    let source = inspection.source.clone();
-    let (snapshot, mut warnings) = inspection.into_ca()?;
-    let mut held = None;
-    if config.kind == CaKind::Auto {
-        let lock = lock(directory).map_err(Error::Memory)?;
-        memory::remember(directory, snapshot.bundle()).map_err(|error| Error::Memory(error.into()))?;
-        warnings.extend(memory::warn_of_self_signed(directory)?);
-        held = Some(lock);
+    keeper.publish();
+    if config.self_signed.new_root && keeper.state.borrow().signing.is_err() {
+        // The root that signed is lost for good, and the administrator said so: nothing is gained by waiting.
+        let _ = keeper.act(steering::Act::ActivateNow);
     }
     Ok(Authority {
-        snapshot: Arc::new(snapshot),
         source,
         warnings,
-        _lock: held,
+        keeper,
     })
+}
+
+/// The CA that is to sign, by `ca.type`.
+fn offered(
+    config: &Config,
+    stored: Option<&Stored>,
+    now: Timestamp,
+    warnings: &mut Vec<Finding>,
+) -> Result<Set, Error> {
+    if plugged_in_is_wanted(config, stored)? {
+        let inspection = inspect_plugged_in(&config.plugged_in_directory, now)?;
+        let source = inspection.source.clone();
+        let (ca, found) = inspection.into_ca()?;
+        warnings.extend(found);
+        return Ok(Set {
+            ca: Arc::new(ca),
+            source,
+        });
+    }
+    let mut report = Report::default();
+    let directory = self_signed::present(&config.self_signed.directory)?;
+    let own = SelfSignedConfig {
+        directory: directory.clone(),
+        ..config.self_signed.clone()
+    };
+    let ca = self_signed::open(&own, now, &mut report)?;
+    warnings.extend(report.warnings);
+    Ok(Set {
+        ca: Arc::new(ca),
+        source: Source::SelfSigned(directory),
+    })
+}
+
+/// What else is at hand: the CA that signed so far signs until the one that is offered may.
+fn others(config: &Config, stored: &Stored, offered: Option<&Set>, now: Timestamp) -> Vec<Set> {
+    let is_offered = |source: &Source| offered.is_some_and(|set| set.source == *source);
+    let mut found = Vec::new();
+    for directory in self_signed::directories(&config.self_signed.directory).unwrap_or_default() {
+        let inspected = self_signed::inspect(&directory, now, &mut Report::default());
+        let source = Source::SelfSigned(directory);
+        if !is_offered(&source)
+            && let Ok(self_signed::State::Usable(ca)) = inspected
+        {
+            found.push(Set {
+                ca: Arc::from(ca),
+                source,
+            });
+        }
+    }
+    let plugged_in = Source::PluggedIn(config.plugged_in_directory.clone());
+    if stored.plugged_in
+        && !is_offered(&plugged_in)
+        && let Ok(Inspection { ca: Some(ca), .. }) = inspect_plugged_in(&config.plugged_in_directory, now)
+    {
+        found.push(Set {
+            ca: Arc::new(ca),
+            source: plugged_in,
+        });
+    }
+    found
 }
 
 /// Looks at the CA that [`open`] would open. Writes nothing, takes no lock, reports everything that can be found.
 pub fn inspect(config: &Config, now: Timestamp) -> Result<Inspection, Error> {
-    if plugged_in_is_wanted(config)? {
+    let directory = &config.self_signed.directory;
+    let stored = Stored::read(directory)?;
+    if plugged_in_is_wanted(config, stored.as_ref())? {
         return Ok(inspect_plugged_in(&config.plugged_in_directory, now)?);
     }
-    let directory = &config.self_signed.directory;
+    let directory = &self_signed::present(directory)?;
     let mut report = Report::default();
     let state = self_signed::inspect(directory, now, &mut report)?;
     Ok(Inspection {
-        snapshot: match state {
-            self_signed::State::Usable(snapshot) => Some(*snapshot),
+        ca: match state {
+            self_signed::State::Usable(ca) => Some(*ca),
             _ => None,
         },
         source: Source::SelfSigned(directory.clone()),
@@ -208,9 +347,9 @@ pub fn inspect(config: &Config, now: Timestamp) -> Result<Inspection, Error> {
 /// Looks at the plugged-in CA of a directory. Writes nothing, reports everything that can be found.
 pub fn inspect_plugged_in(directory: &Path, now: Timestamp) -> Result<Inspection, FileError> {
     let mut report = Report::default();
-    let snapshot = plugged_in::load(directory, now, &mut report)?;
+    let ca = plugged_in::load(directory, now, &mut report)?;
     Ok(Inspection {
-        snapshot,
+        ca,
         source: Source::PluggedIn(directory.to_owned()),
         report,
     })
@@ -218,12 +357,12 @@ pub fn inspect_plugged_in(directory: &Path, now: Timestamp) -> Result<Inspection
 
 impl Inspection {
     /// The CA and what was warned about, or why there is none.
-    fn into_ca(self) -> Result<(CaSnapshot, Vec<Finding>), Error> {
+    fn into_ca(self) -> Result<(LoadedCa, Vec<Finding>), Error> {
         let directory = match self.source {
             Source::PluggedIn(directory) | Source::SelfSigned(directory) => directory,
         };
-        match self.snapshot {
-            Some(snapshot) => Ok((snapshot, self.report.warnings)),
+        match self.ca {
+            Some(ca) => Ok((ca, self.report.warnings)),
             None if self.report.errors.is_empty() => Err(Error::NothingPluggedIn(directory)),
             None => Err(Error::PluggedIn {
                 directory,
@@ -234,22 +373,14 @@ impl Inspection {
 }
 
 /// Decides between the two; an error where `auto` may not fall back.
-fn plugged_in_is_wanted(config: &Config) -> Result<bool, Error> {
+fn plugged_in_is_wanted(config: &Config, stored: Option<&Stored>) -> Result<bool, Error> {
     match config.kind {
         CaKind::PluggedIn => Ok(true),
         CaKind::SelfSigned => Ok(false),
         CaKind::Auto if layout::of(&config.plugged_in_directory)?.is_some() => Ok(true),
-        CaKind::Auto => match memory::of(&config.self_signed.directory)? {
-            Some(memory) => Err(Error::PluggedInIsGone {
-                directory: config.plugged_in_directory.clone(),
-                memory,
-            }),
-            None => Ok(false),
-        },
+        CaKind::Auto if stored.is_some_and(|stored| stored.plugged_in) => {
+            Err(Error::PluggedInIsGone(config.plugged_in_directory.clone()))
+        }
+        CaKind::Auto => Ok(false),
     }
-}
-
-fn lock(directory: &Path) -> Result<DirectoryLock, LockError> {
-    files::create_private_directory(directory)?;
-    DirectoryLock::take(directory)
 }

@@ -1,6 +1,6 @@
 //! A CA made elsewhere: certificate, key, intermediates and roots from files, judged together.
 //!
-//! Takes: a directory, or the files' bytes. Gives: a [`CaSnapshot`] and every finding. Writes nothing. Not here: what any single certificate
+//! Takes: a directory, or the files' bytes. Gives: a [`LoadedCa`] and every finding. Writes nothing. Not here: what any single certificate
 //! or link must be (`member`, `link`), the search for the path (`chain`).
 
 use std::path::Path;
@@ -8,12 +8,12 @@ use std::path::Path;
 use super::certificates::{self, Placed};
 use super::finding::Report;
 use super::layout::{self, Files, Layout};
-use super::{CaSnapshot, armour, chain, key, member};
-use crate::model::{Bundle, Timestamp};
+use super::{LoadedCa, chain, key, member};
+use crate::model::{Bundle, Timestamp, pem};
 use crate::platform::files::FileError;
 
 /// Loads the CA of a directory. `None` with nothing reported: there is no file of a plugged-in CA.
-pub(super) fn load(directory: &Path, now: Timestamp, report: &mut Report) -> Result<Option<CaSnapshot>, FileError> {
+pub(super) fn load(directory: &Path, now: Timestamp, report: &mut Report) -> Result<Option<LoadedCa>, FileError> {
     let Some(layout) = layout::of(directory)? else {
         return Ok(None);
     };
@@ -21,11 +21,11 @@ pub(super) fn load(directory: &Path, now: Timestamp, report: &mut Report) -> Res
 }
 
 /// Puts a CA together from its files. Whatever is an error in the report stands in its way; everything that can be found is reported at once.
-pub(super) fn assemble(layout: &Layout, files: &Files, now: Timestamp, report: &mut Report) -> Option<CaSnapshot> {
+pub(super) fn assemble(layout: &Layout, files: &Files, now: Timestamp, report: &mut Report) -> Option<LoadedCa> {
     let own = certificates::read(layout.certificate, &files.certificate, report);
     let roots = certificates::read(layout.roots, &files.roots, report);
     let chain = match (layout.chain, &files.chain) {
-        (Some(name), Some(bytes)) if !armour::is_blank(bytes) => certificates::read(name, bytes, report),
+        (Some(name), Some(bytes)) if !pem::is_blank(bytes) => certificates::read(name, bytes, report),
         _ => Vec::new(),
     };
     let whole = report.errors.is_empty();
@@ -51,7 +51,7 @@ pub(super) fn assemble(layout: &Layout, files: &Files, now: Timestamp, report: &
     }
     let members = path.members.iter().map(|placed| placed.certificate.clone()).collect();
     let bundle = Bundle::new(roots.iter().map(|root| root.certificate.clone()))?;
-    CaSnapshot::new(key?, members, bundle, 1)
+    LoadedCa::new(key?, members, bundle)
         .map_err(|error| report.refuse(layout.key, error, "make the CA anew"))
         .ok()
 }

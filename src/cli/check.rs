@@ -10,7 +10,7 @@ use super::output::{self, Format};
 use super::serve::{SettingsSource, print_settings};
 use crate::app::config::Config;
 use crate::app::{look, serve};
-use crate::authority::{self, CaSnapshot, Inspection, Source};
+use crate::authority::{self, Inspection, LoadedCa, Source};
 use crate::model::Timestamp;
 use crate::platform::{Clock, SystemClock, files, process};
 
@@ -133,15 +133,15 @@ impl Told {
         Ok(())
     }
 
-    fn ca(&mut self, Inspection { snapshot, source, report }: Inspection, is_sound: bool, now: Timestamp) {
+    fn ca(&mut self, Inspection { ca, source, report }: Inspection, is_sound: bool, now: Timestamp) {
         self.errors.extend(report.errors.iter().map(ToString::to_string));
         self.warnings.extend(report.warnings.iter().map(ToString::to_string));
-        if let (None, true, Source::PluggedIn(directory)) = (&snapshot, report.errors.is_empty(), &source) {
+        if let (None, true, Source::PluggedIn(directory)) = (&ca, report.errors.is_empty(), &source) {
             let nothing = authority::Error::NothingPluggedIn(directory.clone());
             self.errors.push(nothing.to_string());
         }
         self.ca = Some(Ca {
-            state: match (&snapshot, &source) {
+            state: match (&ca, &source) {
                 (Some(_), _) if is_sound => "ok",
                 (None, Source::SelfSigned(_)) if is_sound && report.errors.is_empty() => {
                     "there is none yet; serve will make one"
@@ -149,8 +149,8 @@ impl Told {
                 _ => "cannot be used",
             },
             source: source.to_string(),
-            certificates: snapshot.as_ref().map_or_else(Vec::new, |ca| certificates(ca, now)),
-            key: snapshot.map(|ca| ca.key().algorithm().to_string()),
+            certificates: ca.as_ref().map_or_else(Vec::new, |ca| certificates(ca, now)),
+            key: ca.map(|ca| ca.key().algorithm().to_string()),
         });
     }
 
@@ -185,9 +185,9 @@ impl Told {
     }
 }
 
-fn certificates(ca: &CaSnapshot, now: Timestamp) -> Vec<Certificate> {
+fn certificates(ca: &LoadedCa, now: Timestamp) -> Vec<Certificate> {
     let members = ca.chain().iter().map(|member| ("chain", member));
-    let roots = ca.bundle().roots().iter().map(|root| ("root", root));
+    let roots = ca.roots().roots().iter().map(|root| ("root", root));
     members
         .chain(roots)
         .map(|(kind, certificate)| {

@@ -14,19 +14,19 @@ mod sign;
 mod testing;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use self::authenticate::{AuthenticateError, Authenticators};
 use self::authorize::{AuthorizeError, Grant, authorize};
 use self::csr::{CsrError, ParsedCsr};
 use self::plan::{Circumstances, PlanError, Profile};
 pub use self::record::Issued;
-use crate::authority::CaSnapshot;
+use crate::authority::{CaState, NotCovered, Stopped};
 use crate::model::{KeyAlgorithm, Kind, Lifetime, Request, Serial, ServingName};
 use crate::platform::crypto::SigningError;
-use crate::platform::{Clock, Random, RandomError, process};
+use crate::platform::{Clock, Random, RandomError, SlowWork, process};
 use crate::telemetry::metrics::Stage;
 use crate::telemetry::{Metrics, Seldom};
 
@@ -42,13 +42,13 @@ pub struct Policy {
 /// The issuing path. Shared by all threads of the server.
 pub struct Issuer {
     authenticators: Authenticators,
-    ca: watch::Receiver<Arc<CaSnapshot>>,
+    ca: watch::Receiver<Arc<CaState>>,
     policy: Policy,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     metrics: Arc<Metrics>,
-    /// Room for slow cryptography: as many at once as there are processors, the rest waits without a thread.
-    slow: Arc<Semaphore>,
+    /// Slow cryptography: as much at once as there are processors.
+    slow: SlowWork,
     clamping: Seldom,
 }
 
@@ -67,6 +67,12 @@ pub enum Refusal {
     /// No such certificate can be made.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// Nothing may be signed now.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+    /// It could not be put on record.
+    #[error(transparent)]
+    Record(#[from] NotCovered),
     /// The key did not sign.
     #[error(transparent)]
     Sign(#[from] SigningError),
@@ -86,6 +92,7 @@ impl Refusal {
             Self::Authorize(error) => error.kind(),
             Self::Csr(error) => error.kind(),
             Self::Plan(error) => error.kind(),
+            Self::Stopped(_) | Self::Record(_) => Kind::Unavailable,
             Self::Sign(_) | Self::Random(_) | Self::Abandoned => Kind::Internal,
         }
     }
@@ -97,6 +104,8 @@ impl Refusal {
             Self::Authorize(error) => error.label(),
             Self::Csr(error) => error.label(),
             Self::Plan(error) => error.label(),
+            Self::Stopped(_) => "ca_stopped",
+            Self::Record(_) => "record",
             Self::Sign(_) => "signing",
             Self::Random(_) => "randomness",
             Self::Abandoned => "abandoned",
@@ -119,6 +128,7 @@ impl Refusal {
             Self::Plan(PlanError::SignerEnding { .. }) => {
                 "the CA's signing certificate is about to expire, has expired or is not valid yet".into()
             }
+            Self::Stopped(_) | Self::Record(_) => "the CA cannot sign now".into(),
             Self::Plan(PlanError::Lint(_)) | Self::Sign(_) | Self::Random(_) | Self::Abandoned => {
                 "CSR signing error (internal)".into()
             }
@@ -130,13 +140,13 @@ impl Issuer {
     /// Puts the issuing path together.
     pub fn new(
         authenticators: Authenticators,
-        ca: watch::Receiver<Arc<CaSnapshot>>,
+        ca: watch::Receiver<Arc<CaState>>,
         policy: Policy,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let slow = Arc::new(Semaphore::new(process::parallelism()));
+        let slow = SlowWork::new(process::parallelism());
         Self {
             authenticators,
             ca,
@@ -151,10 +161,15 @@ impl Issuer {
 
     /// Answers one request. `deadline` is passed on to whatever has to be asked elsewhere.
     pub async fn issue(&self, request: Request, deadline: Instant) -> Result<Issued, Refusal> {
-        let ca = self.ca.borrow().clone();
-        let now = self.clock.now();
         let start = self.clock.instant();
-        let caller = self.authenticators.authenticate(&request, &ca, now, deadline).await?;
+        let state = self.ca.borrow().clone();
+        let caller = self
+            .authenticators
+            .authenticate(&request, &state, self.clock.now(), deadline, &self.slow)
+            .await?;
+        // Read after the wait for others: what was withdrawn meanwhile signs nothing.
+        let ca = self.ca.borrow().signing.clone()?;
+        let now = self.clock.now();
         let authenticated = self.clock.instant();
         self.metrics
             .stage(Stage::Authenticate)
@@ -167,14 +182,14 @@ impl Issuer {
         let circumstances = Circumstances { ca, now, serial };
         let work = move || certify(grant, csr, lifetime, &policy, circumstances);
         let signed = if slow {
-            self.off_the_async_threads(work).await?
+            self.slow.run(work).await.ok_or(Refusal::Abandoned)??
         } else {
             work()?
         };
         self.metrics
             .stage(Stage::Certify)
             .observe((self.clock.instant() - authenticated).as_secs_f64());
-        let issued = record::record(signed, request.peer, self.clock.instant() - start);
+        let issued = record::record(signed, request.peer, self.clock.instant() - start).await?;
         if issued.facts().clamped {
             self.metrics.clamped.inc();
             if self.clamping.is_due(now) {
@@ -185,24 +200,6 @@ impl Issuer {
         Ok(issued)
     }
 
-    async fn off_the_async_threads(
-        &self,
-        work: impl FnOnce() -> Result<sign::Signed, Refusal> + Send + 'static,
-    ) -> Result<sign::Signed, Refusal> {
-        let room = self
-            .slow
-            .clone()
-            .acquire_owned()
-            .await
-            .map_err(|_| Refusal::Abandoned)?;
-        let run = move || {
-            // The room is given back when the work is done, not when the caller gives up.
-            let _room = room;
-            work()
-        };
-        tokio::task::spawn_blocking(run).await.map_err(|_| Refusal::Abandoned)?
-    }
-
     /// A certificate for our own server, for a key that the process made itself.
     pub fn serving(
         &self,
@@ -211,16 +208,20 @@ impl Issuer {
         key: KeyAlgorithm,
         lifetime: Lifetime,
     ) -> Result<Issued, Refusal> {
-        let ca = self.ca.borrow().clone();
+        let state = self.ca.borrow().clone();
+        let (ca, until) = match &state.serving {
+            Some((ca, until)) => (ca.clone(), *until),
+            None => (state.signing.clone()?, None),
+        };
         let serial = Serial::from_random(self.random.bytes16()?);
         let profile = &self.policy.profile;
-        let circumstances = Circumstances {
-            ca,
-            now: self.clock.now(),
-            serial,
-        };
+        let now = self.clock.now();
+        // Under a root that goes it must last until that has gone: its key may be gone before.
+        let needed = until.map_or(0, |until| until.since(now).max(0));
+        let lifetime = Lifetime::from_seconds(lifetime.seconds().saturating_add(needed)).unwrap_or(lifetime);
+        let circumstances = Circumstances { ca, now, serial };
         let plan = plan::server(names, public_key_info, key, lifetime, profile, circumstances)?;
-        Ok(record::record(sign::sign(plan)?, None, Duration::ZERO))
+        Ok(record::serving(sign::sign(plan)?))
     }
 
     /// The shortest lifetime that is issued.
@@ -229,7 +230,7 @@ impl Issuer {
     }
 
     /// The CA as it stands, to watch for changes.
-    pub fn ca(&self) -> watch::Receiver<Arc<CaSnapshot>> {
+    pub fn ca(&self) -> watch::Receiver<Arc<CaState>> {
         self.ca.clone()
     }
 }

@@ -162,9 +162,8 @@ pub fn server(
 }
 
 impl Profile {
-    /// Whether anything can be issued under a CA: everything above must be valid now, and for as long as the shortest certificate lives.
-    pub fn check_signer(&self, ca: &CaSnapshot, now: Timestamp) -> Result<(), PlanError> {
-        let validity = ca.validity();
+    /// Whether anything can be issued under certificates of this validity: all of them must be valid now, and for as long as the shortest certificate lives.
+    pub fn check_signer(&self, validity: Validity, now: Timestamp) -> Result<(), PlanError> {
         match validity.contains(now) && validity.not_after.since(now) >= self.minimum.seconds() {
             true => Ok(()),
             false => Err(PlanError::SignerEnding { validity }),
@@ -193,8 +192,8 @@ fn plan(
     circumstances: Circumstances,
 ) -> Result<Plan, PlanError> {
     let Circumstances { ca, now, serial } = circumstances;
-    profile.check_signer(&ca, now)?;
     let above = ca.validity();
+    profile.check_signer(above, now)?;
     let wanted = now.plus(lifetime.seconds());
     let not_after = wanted.min(above.not_after);
     let ending = || PlanError::SignerEnding { validity: above };

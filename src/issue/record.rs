@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::plan::{Facts, Subject};
 use super::sign::Signed;
-use crate::authority::CaSnapshot;
+use crate::authority::{CaSnapshot, NotCovered};
 use crate::model::pem;
 
 /// A certificate that may leave.
@@ -50,44 +50,49 @@ impl Issued {
     }
 }
 
-/// Puts a certificate on record. `peer` asked for it, which took `took` so far.
-pub fn record(signed: Signed, peer: Option<SocketAddr>, took: Duration) -> Issued {
+/// Puts a workload's certificate on record. `peer` asked for it, which took `took` so far.
+pub async fn record(signed: Signed, peer: Option<SocketAddr>, took: Duration) -> Result<Issued, NotCovered> {
     let Signed { certificate, facts, ca } = signed;
-    match &facts.subject {
-        Subject::Workload(grant) => {
-            let proof = grant.caller().proof();
-            tracing::info!(
-                target: "countersign::issued",
-                identity = %grant.identity(),
-                caller = %grant.caller().identity(),
-                serial = %facts.serial,
-                not_after = %facts.validity.not_after,
-                lifetime_seconds = facts.validity.not_after.since(facts.validity.not_before),
-                clamped = facts.clamped,
-                key = %facts.key,
-                method = proof.method.as_str(),
-                cluster = proof.cluster.as_deref(),
-                pod = proof.pod.as_ref().map(|pod| pod.name.as_str()),
-                pod_uid = proof.pod.as_ref().map(|pod| pod.uid.as_str()),
-                node = proof.node.as_deref(),
-                credential_id = proof.credential_id.as_deref(),
-                peer = peer.map(tracing::field::display),
-                generation = ca.generation(),
-                duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
-                "issued"
-            );
-        }
-        Subject::Server(names) => {
-            let names: Vec<String> = names.iter().map(ToString::to_string).collect();
-            tracing::info!(
-                target: "countersign::issued",
-                names = names.join(","),
-                serial = %facts.serial,
-                not_after = %facts.validity.not_after,
-                generation = ca.generation(),
-                "issued our own serving certificate"
-            );
-        }
+    ca.coverage().admit(facts.validity.not_after).await?;
+    if let Subject::Workload(grant) = &facts.subject {
+        let proof = grant.caller().proof();
+        tracing::info!(
+            target: "countersign::issued",
+            identity = %grant.identity(),
+            caller = %grant.caller().identity(),
+            serial = %facts.serial,
+            not_after = %facts.validity.not_after,
+            lifetime_seconds = facts.validity.not_after.since(facts.validity.not_before),
+            clamped = facts.clamped,
+            key = %facts.key,
+            method = proof.method.as_str(),
+            cluster = proof.cluster.as_deref(),
+            pod = proof.pod.as_ref().map(|pod| pod.name.as_str()),
+            pod_uid = proof.pod.as_ref().map(|pod| pod.uid.as_str()),
+            node = proof.node.as_deref(),
+            credential_id = proof.credential_id.as_deref(),
+            peer = peer.map(tracing::field::display),
+            generation = ca.generation(),
+            duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+            "issued"
+        );
+    }
+    Ok(Issued { certificate, facts, ca })
+}
+
+/// Puts our own server's certificate on record.
+pub fn serving(signed: Signed) -> Issued {
+    let Signed { certificate, facts, ca } = signed;
+    if let Subject::Server(names) = &facts.subject {
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        tracing::info!(
+            target: "countersign::issued",
+            names = names.join(","),
+            serial = %facts.serial,
+            not_after = %facts.validity.not_after,
+            generation = ca.generation(),
+            "issued our own serving certificate"
+        );
     }
     Issued { certificate, facts, ca }
 }

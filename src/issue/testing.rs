@@ -9,7 +9,7 @@ use super::authenticate::Caller;
 use super::authorize::{Grant, authorize};
 use super::csr::{self, CheckedCsr};
 use super::plan::{Circumstances, Profile, sequence};
-use crate::authority::CaSnapshot;
+use crate::authority::{CaSnapshot, LoadedCa};
 use crate::model::{Bundle, CaCertificate, Identity, KeyAlgorithm, Lifetime, Serial, Timestamp, Validity};
 use crate::platform::crypto::{self, KeyFormat, SigningKey};
 use crate::platform::files;
@@ -106,7 +106,7 @@ impl TestCa {
             self.validity,
         );
         let bundle = Bundle::new([root]).unwrap();
-        Arc::new(CaSnapshot::new(key, vec![signer], bundle, 1).unwrap())
+        Arc::new(CaSnapshot::fixed(LoadedCa::new(key, vec![signer], bundle).unwrap()))
     }
 }
 
@@ -115,7 +115,7 @@ pub(super) fn self_signed(validity: Validity) -> Arc<CaSnapshot> {
     let (key, info) = key("ed25519");
     let root = certificate(&key, &plain_name(), &plain_name(), &info, true, validity);
     let bundle = Bundle::new([root.clone()]).unwrap();
-    Arc::new(CaSnapshot::new(key, vec![root], bundle, 1).unwrap())
+    Arc::new(CaSnapshot::fixed(LoadedCa::new(key, vec![root], bundle).unwrap()))
 }
 
 type Attribute<'a> = (&'a [u64], u8, &'a [u8]);

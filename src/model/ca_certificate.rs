@@ -4,7 +4,7 @@ use rustls_pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, ParsedExtension, X509Certificate, X509Version};
 
 use super::key_algorithm::{KeyAlgorithm, KeyError};
-use super::{Timestamp, Validity, name_text, pem};
+use super::{Fingerprint, Timestamp, Validity, name_text, pem};
 
 /// A certificate of an authority: a signer, an intermediate or a root.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -207,13 +207,9 @@ impl CaCertificate {
         self.extended_key_usage
     }
 
-    /// SHA-256 over the DER, in lower-case hexadecimal.
-    pub fn fingerprint(&self) -> String {
-        ring::digest::digest(&ring::digest::SHA256, &self.der)
-            .as_ref()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+    /// SHA-256 over the DER.
+    pub fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of(&self.der)
     }
 }
 

@@ -93,7 +93,10 @@ pub fn read_text_or_pipe(path: &Path, limit: u64) -> Result<String, FileError> {
     match text.len() as u64 > limit {
         true => {
             let why = format!("it is larger than {limit} bytes");
-            Err(FileError::at("read", path)(std::io::Error::new(ErrorKind::InvalidData, why)))
+            Err(FileError::at("read", path)(std::io::Error::new(
+                ErrorKind::InvalidData,
+                why,
+            )))
         }
         false => Ok(text),
     }

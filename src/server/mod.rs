@@ -22,8 +22,6 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
-
 use self::limits::CallLimits;
 pub use self::listener::ConnectionLimits;
 use self::listener::{Connections, Transport};
@@ -32,8 +30,8 @@ use self::serving_certificate::ServingCertificate;
 pub use self::serving_certificate::{ServingError, Source as ServingSource};
 use self::tls::TlsSettings;
 use crate::issue::Issuer;
-use crate::platform::Clock;
 use crate::platform::shutdown::Shutdown;
+use crate::platform::{Clock, worker};
 use crate::telemetry::{Metrics, Readiness};
 
 /// Where and how to serve.
@@ -124,7 +122,10 @@ impl Bound {
         }
         let monitoring = listen("monitoring.address", config.monitoring)?;
         let serving = ServingCertificate::new(config.serving.clone(), parts.issuer.clone(), parts.clock.clone())?;
-        parts.metrics.certificates.set_serving(serving.leaf());
+        serving
+            .leaf()
+            .into_iter()
+            .for_each(|leaf| parts.metrics.certificates.set_serving(leaf));
         let (reporter, health) = tonic_health::server::health_reporter();
         let health = health.max_decoding_message_size(router::SIDE_MESSAGE_BYTES);
         let limits = CallLimits::new(
@@ -267,7 +268,7 @@ fn start_worker(
         .map(|(listener, transport)| Ok((listener.try_clone()?, *transport)))
         .collect::<std::io::Result<_>>()
         .map_err(ServerError::Worker)?;
-    start_thread(format!("worker-{index}"), async move {
+    worker::start(format!("worker-{index}"), async move {
         let mut doors = tokio::task::JoinSet::new();
         for (socket, transport) in sockets {
             match tokio::net::TcpListener::from_std(socket) {
@@ -277,6 +278,7 @@ fn start_worker(
         }
         while doors.join_next().await.is_some() {}
     })
+    .map_err(ServerError::Worker)
 }
 
 /// Starts the HTTP door; the future ends when it does.
@@ -285,34 +287,11 @@ fn start_http(
     parts: Parts,
     shutdown: Shutdown,
 ) -> Result<impl Future<Output = ()> + Send + 'static, ServerError> {
-    start_thread("http".into(), async move {
+    worker::start("http".into(), async move {
         match tokio::net::TcpListener::from_std(listener) {
             Ok(listener) => http_door::serve(listener, parts, shutdown).await,
             Err(error) => tracing::error!(%error, "the HTTP door cannot use its socket"),
         }
     })
-}
-
-/// Runs work on a thread and a runtime of its own; the future ends when the work does.
-fn start_thread(
-    name: String,
-    work: impl Future<Output = ()> + Send + 'static,
-) -> Result<impl Future<Output = ()> + Send + 'static, ServerError> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        // Slow signatures of a worker's calls; how many run at once is the issuer's business.
-        .max_blocking_threads(crate::platform::process::parallelism())
-        .build()
-        .map_err(ServerError::Worker)?;
-    let (alive, ended) = oneshot::channel::<()>();
-    std::thread::Builder::new()
-        .name(name)
-        .spawn(move || {
-            let _alive = alive;
-            runtime.block_on(work);
-        })
-        .map_err(ServerError::Worker)?;
-    Ok(async move {
-        let _ = ended.await;
-    })
+    .map_err(ServerError::Worker)
 }

@@ -63,7 +63,7 @@ impl Entry {
         Self {
             kind,
             subject: certificate.subject_text().to_owned(),
-            fingerprint: certificate.fingerprint(),
+            fingerprint: certificate.fingerprint().to_string(),
             not_after: certificate.validity().not_after,
         }
     }

@@ -58,8 +58,13 @@ pub struct Metrics {
     handshake_failures: Family<Word, Counter>,
     key_fetches: Family<[(&'static str, String); 2], Counter>,
     keys_fetched: Family<[(&'static str, String); 1], Gauge>,
-    /// `countersign_log_lines_lost_total`: log lines left out because the log could not be written fast enough.
-    pub log_lines_lost: Counter,
+    /// `countersign_ca_generation`: counts the times that bundle or signing root changed, over restarts.
+    pub ca_generation: Gauge,
+    /// `countersign_ca_change_pending`: 1 while a new root waits for its time to sign.
+    pub ca_change_pending: Gauge,
+    ca_looks: Family<Word, Counter>,
+    ca_files_in_force: Gauge,
+    log_lines_lost: Family<Word, Counter>,
     /// `countersign_certificate_expiry_timestamp_seconds` and istiod's expiry gauges.
     pub certificates: Arc<Certificates>,
 }
@@ -249,11 +254,35 @@ impl Metrics {
                 "When an issuer's token keys were last fetched; their age is time() minus this",
                 Family::default(),
             ),
+            ca_generation: add(
+                r,
+                "countersign_ca_generation",
+                "Counts the times that the bundle or the signing root changed, over restarts",
+                Gauge::default(),
+            ),
+            ca_change_pending: add(
+                r,
+                "countersign_ca_change_pending",
+                "1 while a new root waits for its time to sign",
+                Gauge::default(),
+            ),
+            ca_looks: add(
+                r,
+                "countersign_ca_files_changed",
+                "Times that the CA's files were found changed, by what became of them",
+                Family::default(),
+            ),
+            ca_files_in_force: add(
+                r,
+                "countersign_ca_files_in_force",
+                "1 when the CA's files as they lie there now are what signs or is to sign, 0 when the last good ones are",
+                Gauge::default(),
+            ),
             log_lines_lost: add(
                 r,
                 "countersign_log_lines_lost",
-                "Log lines left out because the log could not be written fast enough",
-                Counter::default(),
+                "Log lines left out because the log could not be written fast enough, by what is lost with them",
+                Family::default(),
             ),
             certificates,
             registry,
@@ -284,6 +313,12 @@ impl Metrics {
         self.keys_fetched.get_or_create_owned(&[("issuer", issuer.to_owned())])
     }
 
+    /// `countersign_ca_files_changed_total{result}`, one more, and `countersign_ca_files_in_force`.
+    pub fn ca_files_changed(&self, result: &'static str, in_force: bool) {
+        self.ca_looks.get_or_create(&[("result", result)]).inc();
+        self.ca_files_in_force.set(i64::from(in_force));
+    }
+
     /// `countersign_stage_seconds{stage}`.
     pub fn stage(&self, stage: Stage) -> &Histogram {
         &self.stages[stage as usize]
@@ -297,6 +332,11 @@ impl Metrics {
     /// `countersign_handshake_failures_total{reason}`, one more.
     pub fn handshake_failed(&self, reason: &'static str) {
         self.handshake_failures.get_or_create(&[("reason", reason)]).inc();
+    }
+
+    /// `countersign_log_lines_lost_total{worth}`; take the handles once, at start.
+    pub fn log_lines_lost(&self, worth: &'static str) -> Counter {
+        self.log_lines_lost.get_or_create_owned(&[("worth", worth)])
     }
 
     /// `citadel_server_csr_sign_err_count{error}`, one more.
@@ -361,7 +401,7 @@ mod tests {
         metrics.keys_fetched("https://issuer").set(77);
         metrics.clamped.inc();
         metrics.connections_refused.inc();
-        metrics.log_lines_lost.inc();
+        metrics.log_lines_lost("much").inc();
         let present = metrics.calls_in_flight.enter();
         drop(metrics.connections.enter());
         for (position, (stage, _)) in Stage::ALL.into_iter().enumerate() {
@@ -380,7 +420,7 @@ mod tests {
             "countersign_token_keys_fetched_timestamp_seconds{issuer=\"https://issuer\"} 77",
             "countersign_certificates_clamped_total 1",
             "countersign_connections_refused_total 1",
-            "countersign_log_lines_lost_total 1",
+            "countersign_log_lines_lost_total{worth=\"much\"} 1",
             "countersign_calls_in_flight 1",
             "countersign_connections 0",
             "countersign_stage_seconds_count{stage=\"authenticate\"} 1",

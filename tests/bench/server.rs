@@ -35,8 +35,8 @@ impl Stage {
         demo.arg("demo").arg("--dir").arg(&folder);
         demo.arg("--tokens").arg(tokens.to_string());
         match algorithm {
-            Algorithm::Es256 => &mut demo,
-            Algorithm::Rs256 => demo.arg("--token-key").arg(rsa_key),
+            Algorithm::Es256 => demo.args(["--tokens-algorithm", "es256"]),
+            Algorithm::Rs256 => demo.args(["--tokens-algorithm", "rs256", "--token-key"]).arg(rsa_key),
         };
         cores.move_to_both()?;
         let made = demo.stdin(Stdio::null()).output();

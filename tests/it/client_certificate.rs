@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use countersign::authority::CaState;
 use countersign::issue::authenticate::client_certificate::authenticate;
 use countersign::issue::authenticate::{Method, Verdict};
 use countersign::model::{ClientCertificate, KeyAlgorithm, Timestamp, TrustDomain, Validity};
@@ -45,7 +46,7 @@ fn present(params: &CertificateParams, issuer: &Issuer<'_, KeyPair>) -> ClientCe
 
 /// The label of a refusal, or the identity.
 fn outcome(certificate: &ClientCertificate, ca: &TestCa, now: Timestamp) -> String {
-    match authenticate(certificate, &ca.snapshot, &domain(), now) {
+    match authenticate(certificate, std::slice::from_ref(ca.snapshot.signer()), &domain(), now) {
         Verdict::Accepted(caller) => caller.identity().to_string(),
         Verdict::Rejected(reason) => reason.label.into(),
         other => format!("{other:?}"),
@@ -85,7 +86,12 @@ fn the_proof_names_the_certificate() {
         rcgen::DnType::CommonName,
         "spiffe://cluster.local/ns/kube-system/sa/admin",
     );
-    let Verdict::Accepted(caller) = authenticate(&present(&params, &ca.signer), &ca.snapshot, &domain(), NOW) else {
+    let Verdict::Accepted(caller) = authenticate(
+        &present(&params, &ca.signer),
+        std::slice::from_ref(ca.snapshot.signer()),
+        &domain(),
+        NOW,
+    ) else {
         panic!("refused");
     };
     assert_eq!(caller.identity().to_string(), CART);
@@ -99,11 +105,9 @@ fn the_proof_names_the_certificate() {
 #[test]
 fn what_others_signed_is_not_ours() {
     let ca = TestCa::new(NOW);
-    let sibling = TestCa::of(
-        root("Another Root", KeyPair::generate().unwrap(), years(NOW)),
+    let sibling =
         rcgen::CertifiedIssuer::signed_by(authority("Test Sibling", years(NOW)), key(KeyAlgorithm::P256), &ca.root)
-            .unwrap(),
-    );
+            .unwrap();
     let below =
         rcgen::CertifiedIssuer::signed_by(authority("Below", years(NOW)), key(KeyAlgorithm::P256), &ca.signer).unwrap();
     let namesake = root("Test Signer", KeyPair::generate().unwrap(), years(NOW));
@@ -111,7 +115,7 @@ fn what_others_signed_is_not_ours() {
         // The one that matters most: a chain that is perfectly good up to the company's root.
         (
             "another intermediate under our root",
-            present(&cart(), &sibling.signer),
+            present(&cart(), &sibling),
             "certificate_not_ours",
         ),
         ("the root itself", present(&cart(), &ca.root), "certificate_not_ours"),
@@ -376,8 +380,8 @@ fn no_changed_bit_goes_unseen() {
 /// The certificate of our own door, made by the code that makes it, proves nobody; one made for a workload by the same code does.
 #[tokio::test]
 async fn our_serving_certificate_is_nobody() {
-    use countersign::issue::authenticate::Authenticators;
     use countersign::issue::authenticate::Audiences;
+    use countersign::issue::authenticate::Authenticators;
     use countersign::issue::authenticate::token_review::{TokenReviewAuthenticator, TokenReviewConfig};
     use countersign::issue::plan::Profile;
     use countersign::issue::{Issuer, Policy};
@@ -391,7 +395,7 @@ async fn our_serving_certificate_is_nobody() {
     let ca = TestCa::new(NOW);
     let clock: Arc<dyn Clock> = Arc::new(TestClock::at(NOW));
     let api = ApiServer::new();
-    api.answer("token", account("shop", "cart"));
+    api.answer_others(account("shop", "cart"));
     let audiences = Audiences::new(vec!["istio-ca".into()]).unwrap();
     let config = TokenReviewConfig::new(audiences, domain(), "Kubernetes".into());
     let review = TokenReviewAuthenticator::new(config, api.reached(), clock.clone());
@@ -403,7 +407,7 @@ async fn our_serving_certificate_is_nobody() {
     };
     let issuer = Issuer::new(
         Authenticators::new(None, Some(review), Some(domain())).unwrap(),
-        tokio::sync::watch::channel(ca.snapshot.clone()).1,
+        tokio::sync::watch::channel(Arc::new(CaState::fixed(ca.snapshot.clone()))).1,
         Policy {
             profile,
             strict_csr: false,
@@ -440,7 +444,7 @@ async fn our_serving_certificate_is_nobody() {
         peer: None,
     };
     let token = Credentials {
-        token: Some(BearerToken::new("token".into())),
+        token: Some(BearerToken::new("eyJhbGciOiJSUzI1NiJ9.e30.c2lnbmF0dXJl".into())),
         client_certificate: None,
     };
     let deadline = clock.instant() + Duration::from_secs(30);

@@ -16,6 +16,7 @@ mod generated;
 mod house;
 mod offline;
 mod reference;
+mod reload;
 mod review;
 mod serve;
 mod settings;

@@ -417,6 +417,22 @@ async fn those_who_watch_are_told() {
     );
 }
 
+/// Whoever reaches the port learns the kind of trouble; the path, and what the host said, is for the log.
+#[tokio::test]
+async fn strangers_are_told_no_paths() {
+    let server = Server::with(&[
+        "authentication.issuers=[{issuer: 'https://hidden.test', jwksUri: 'https://127.0.0.1:9/hidden'}]",
+    ])
+    .await;
+    let ready = http_get(&server, "/readyz").await;
+    assert!(ready.starts_with("HTTP/1.1 503"), "{ready}");
+    let told = "[failed] token-keys: a token issuer was not reached (the log says more)";
+    assert!(ready.lines().any(|line| line == told), "{ready}");
+    for hidden in ["hidden", "127.0.0.1", "os error"] {
+        assert!(!ready.contains(hidden), "{ready}");
+    }
+}
+
 #[tokio::test]
 async fn grpc_health_and_reflection_answer() {
     let server = Server::with(&["listen.plaintext=127.0.0.1:0"]).await;

@@ -142,8 +142,12 @@ shutdown:
     let KeySource::JwksUri(uri, http) = &issuers[2].keys else {
         panic!()
     };
-    assert_eq!((uri.to_string().as_str(), http.allow_http), ("http://third/keys?v=1", true));
-    let is_kubeconfig = |credentials: &Credentials| matches!(credentials, Credentials::Kubeconfig(path) if path.ends_with("config"));
+    assert_eq!(
+        (uri.to_string().as_str(), http.allow_http),
+        ("http://third/keys?v=1", true)
+    );
+    let is_kubeconfig =
+        |credentials: &Credentials| matches!(credentials, Credentials::Kubeconfig(path) if path.ends_with("config"));
     assert!(matches!(&issuers[3].keys, KeySource::ApiServer(credentials) if is_kubeconfig(credentials)));
     assert!(is_kubeconfig(&review.0));
     assert_eq!(config.logging.format, Format::Json);
@@ -374,8 +378,32 @@ mod overrides {
     fn bad_value_in_a_variable() {
         assert_eq!(
             variable("COUNTERSIGN_LISTEN_THREADS", "two"),
-            "COUNTERSIGN_LISTEN_THREADS: \"two\" does not fit: invalid type: string \"two\", expected a whole number"
+            "COUNTERSIGN_LISTEN_THREADS: a whole number from 0 to 4294967295 is expected, in \"two\""
         );
+    }
+
+    #[test]
+    fn values_that_do_not_fit() {
+        for (text, expected) in [
+            (
+                "servingCertificate.names=a",
+                "--set servingCertificate.names: a list is expected, such as [a, b], in \"a\"",
+            ),
+            (
+                "listen.connections=-1",
+                "--set listen.connections: a whole number from 0 to 4294967295 is expected, in \"-1\"",
+            ),
+            (
+                "certificates.strictCsr=yes",
+                "--set certificates.strictCsr: invalid boolean (true or false expected), in \"yes\"",
+            ),
+            (
+                "authentication.issuers=[{isuer: x}]",
+                "--set authentication.issuers: unknown key \"isuer\"; did you mean issuer?",
+            ),
+        ] {
+            assert_eq!(assignment(text), expected);
+        }
     }
 
     #[test]

@@ -223,8 +223,7 @@ impl Checker {
         if lifetime.is_some_and(|lifetime| lifetime.seconds() < 60) {
             let finding = format!("{} is less than 60s; use a day or more", serving.lifetime);
             self.refuse("servingCertificate.lifetime", finding);
-        }
-        if let (Some(lifetime), Some(policy)) = (lifetime, policy)
+        } else if let (Some(lifetime), Some(policy)) = (lifetime, policy)
             && lifetime < policy.profile.minimum
         {
             let finding = format!(
@@ -249,6 +248,7 @@ impl Checker {
         Some(ServingSource::Issued {
             names,
             lifetime: lifetime?,
+            kept_in: settings.ca.self_signed.directory.clone().into(),
         })
     }
 

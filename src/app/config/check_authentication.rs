@@ -33,8 +33,12 @@ impl Checker {
             .unwrap_or(has_api_server || authentication.issuers.is_empty());
         if !reviews && authentication.issuers.is_empty() {
             let finding = match authentication.client_certificates {
-                true => "certificates alone would be a circle: the first one needs a token; leave tokenReview on, or list issuers whose tokens are verified here",
-                false => "nobody would be believed: leave tokenReview on, or list issuers whose tokens are verified here",
+                true => {
+                    "certificates alone would be a circle: the first one needs a token; leave tokenReview on, or list issuers whose tokens are verified here"
+                }
+                false => {
+                    "nobody would be believed: leave tokenReview on, or list issuers whose tokens are verified here"
+                }
             };
             self.refuse("authentication", finding);
         }
@@ -47,7 +51,8 @@ impl Checker {
                 self.miss(&format!("authentication.issuers[{position}].discovery"));
             }
         }
-        let credentials = kubeconfig.map(|path: Option<PathBuf>| path.map_or(Credentials::Pod, Credentials::Kubeconfig));
+        let credentials =
+            kubeconfig.map(|path: Option<PathBuf>| path.map_or(Credentials::Pod, Credentials::Kubeconfig));
         let audiences = self.audiences("authentication.tokenReview.audiences", &review.audiences);
         let issuers = self.issuers(settings, trust_domain, credentials.as_ref());
         let (credentials, trust_domain) = (credentials?, trust_domain?);

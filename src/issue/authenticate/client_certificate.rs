@@ -2,7 +2,7 @@
 //!
 //! Takes: the certificate of the TLS connection. Gives: a [`Verdict`]. Not here: the handshake, which proved that the peer holds the key.
 //!
-//! Only what our own signing certificate signed directly counts, never what merely chains to the same root: another intermediate under a
+//! Only what a signing certificate of our own signed directly counts (the present one, or one before it whose leaves are still valid), never what merely chains to the same root: another intermediate under a
 //! company's root could otherwise mint our identities. Whatever else the peer sent is not looked at.
 
 use std::time::Duration;
@@ -12,21 +12,26 @@ use webpki::{ALL_VERIFICATION_ALGS, EndEntityCert, KeyUsage, anchor_from_trusted
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use super::{Caller, Method, Proof, Reason, Verdict};
-use crate::authority::CaSnapshot;
-use crate::model::{CaCertificate, ClientCertificate, Identity, Timestamp, TrustDomain};
+use crate::model::{CaCertificate, ClientCertificate, Identity, KeyAlgorithm, Timestamp, TrustDomain};
 
 /// 1.3.6.1.5.5.7.3.2, id-kp-clientAuth (RFC 5280, 4.2.1.12).
 const CLIENT_AUTH: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 2];
 
-/// Says whose certificate this is. Checks a signature of the CA's key: with a P-384 key, see
-/// [`KeyAlgorithm::is_slow_to_verify`](crate::model::KeyAlgorithm::is_slow_to_verify).
+/// Whether checking a certificate of these signers belongs off the async threads.
+pub fn is_slow(signers: &[CaCertificate]) -> bool {
+    signers
+        .iter()
+        .any(|signer| signer.key().is_ok_and(KeyAlgorithm::is_slow_to_verify))
+}
+
+/// Says whose certificate this is.
 pub fn authenticate(
     certificate: &ClientCertificate,
-    ca: &CaSnapshot,
+    signers: &[CaCertificate],
     trust_domain: &TrustDomain,
     now: Timestamp,
 ) -> Verdict {
-    let judged = verify(certificate, ca.signer(), now).and_then(|()| read(certificate, trust_domain));
+    let judged = verify(certificate, signers, now).and_then(|()| read(certificate, trust_domain));
     match judged {
         Ok(caller) => Verdict::Accepted(Box::new(caller)),
         Err(reason) => Verdict::Rejected(reason),
@@ -34,9 +39,10 @@ pub fn authenticate(
 }
 
 /// Issuer, signature, validity, usage, no CA, nothing critical that is not understood: as any TLS server checks its clients.
-fn verify(certificate: &ClientCertificate, signer: &CaCertificate, now: Timestamp) -> Result<(), Reason> {
+fn verify(certificate: &ClientCertificate, signers: &[CaCertificate], now: Timestamp) -> Result<(), Reason> {
     // A trust anchor's own time is nobody else's to check.
-    if !signer.validity().contains(now) {
+    let valid = || signers.iter().filter(|signer| signer.validity().contains(now));
+    if valid().next().is_none() {
         let detail = "our signing certificate is not valid now";
         return Err(Reason::new("certificate_signer_not_valid", detail));
     }
@@ -44,11 +50,12 @@ fn verify(certificate: &ClientCertificate, signer: &CaCertificate, now: Timestam
         let detail = format!("our signing certificate cannot be verified against: {error}");
         Reason::new("certificate_signer_unusable", detail)
     };
-    let anchor = anchor_from_trusted_cert(signer.der()).map_err(unusable)?;
+    let anchors = valid().map(|signer| anchor_from_trusted_cert(signer.der()));
+    let anchors = anchors.collect::<Result<Vec<_>, _>>().map_err(unusable)?;
     let leaf = EndEntityCert::try_from(&certificate.leaf).map_err(malformed)?;
     let time = UnixTime::since_unix_epoch(Duration::from_secs(now.unix().try_into().unwrap_or(0)));
     let usage = KeyUsage::required(CLIENT_AUTH);
-    leaf.verify_for_usage(ALL_VERIFICATION_ALGS, &[anchor], &[], time, usage, None, None)
+    leaf.verify_for_usage(ALL_VERIFICATION_ALGS, &anchors, &[], time, usage, None, None)
         .map(drop)
         .map_err(|error| {
             use webpki::Error;

@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use countersign::authority::{self, Authority, CaKind, Config, Error, RootAlgorithm, Source};
+use countersign::authority::{self, CaKind, Config, Error, RootAlgorithm, Source};
 use countersign::model::KeyAlgorithm;
 use countersign::platform::files::LockError;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::{NOW, cacerts, config, content, copy, leaf, mode};
+use super::{NOW, Opened, cacerts, config, content, copy, leaf, mode};
 
 const FILES: [&str; 4] = ["ca-key.pem.new", "ca-cert.pem", "ca-key.pem", "root-cert.pem"];
 
@@ -15,8 +15,8 @@ fn own(directory: &Path) -> Config {
     config(CaKind::SelfSigned, directory)
 }
 
-fn open(config: &Config) -> Authority {
-    let authority = authority::open(config, NOW).unwrap();
+fn open(config: &Config) -> Opened {
+    let authority = super::open(config, NOW).unwrap();
     assert_eq!(
         authority.source,
         Source::SelfSigned(config.self_signed.directory.clone())
@@ -26,7 +26,7 @@ fn open(config: &Config) -> Authority {
 }
 
 fn refused(config: &Config) -> String {
-    match authority::open(config, NOW) {
+    match super::open(config, NOW) {
         Err(Error::RootLost { findings, .. }) => findings.to_string(),
         other => panic!("{other:?}"),
     }
@@ -204,7 +204,7 @@ fn a_root_that_cannot_be_used_is_replaced_only_when_asked() {
         assert!(text.contains(finding), "{text}");
         assert_eq!(content(&path), damaged, "{finding}: nothing is touched");
         // Looking changes nothing either.
-        assert!(authority::inspect(&config, NOW).unwrap().snapshot.is_none());
+        assert!(authority::inspect(&config, NOW).unwrap().ca.is_none());
         assert_eq!(content(&path), damaged);
 
         config.self_signed.new_root = true;
@@ -255,8 +255,8 @@ fn an_expired_root_does_not_sign() {
     let directory = tempfile::tempdir().unwrap();
     let config = own(directory.path());
     let until = open(&config).snapshot.validity().not_after;
-    assert!(authority::open(&config, until).is_ok());
-    let error = authority::open(&config, until.plus(1)).unwrap_err().to_string();
+    assert!(super::open(&config, until).is_ok());
+    let error = super::open(&config, until.plus(1)).unwrap_err().to_string();
     assert!(
         error.contains("it expired at") && error.contains("--new-root"),
         "{error}"
@@ -268,12 +268,12 @@ fn one_process_per_directory() {
     let directory = tempfile::tempdir().unwrap();
     let config = own(directory.path());
     let first = open(&config);
-    match authority::open(&config, NOW) {
+    match super::open(&config, NOW) {
         Err(Error::Lock(LockError::Held(path))) => assert_eq!(path, config.self_signed.directory),
         other => panic!("{other:?}"),
     }
     // Looking needs no lock.
-    assert!(authority::inspect(&config, NOW).unwrap().snapshot.is_some());
+    assert!(authority::inspect(&config, NOW).unwrap().ca.is_some());
     drop(first);
     open(&config);
 }
@@ -327,7 +327,7 @@ fn a_certificate_that_is_no_root_is_not_taken() {
     // Without its root's file it is what was copied from a plugged-in CA by mistake.
     std::fs::remove_file(config.self_signed.directory.join("root-cert.pem")).unwrap();
     let before = content(&config.self_signed.directory);
-    let result = authority::open(&config, NOW);
+    let result = super::open(&config, NOW);
     assert!(matches!(result, Err(Error::RootLost { .. })), "{result:?}");
     assert_eq!(content(&config.self_signed.directory), before);
 }

@@ -4,9 +4,12 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use countersign::agent::Connection;
 use countersign::authority::{self, CaKind, CaSnapshot, Error, Report};
 
-use super::{NOW, cacerts, config, content, copy, leaf};
+use countersign::platform::crypto;
+
+use super::{NOW, cacerts, config, content, copy, leaf, open};
 
 /// Runs `look` on a private copy of each folder and compares what it wrote, folder by folder.
 fn check(kind: &str, least: usize, look: impl Fn(&str, &Path) -> String) {
@@ -66,16 +69,25 @@ fn good_folders_sign() {
         let config = config(CaKind::PluggedIn, directory);
         let inspection = authority::inspect_plugged_in(&config.plugged_in_directory, NOW).unwrap();
         let ca = inspection
-            .snapshot
+            .ca
             .unwrap_or_else(|| panic!("{name}: {:?}", inspection.report));
-        let opened = authority::open(&config, NOW).unwrap();
-        assert_eq!(opened.snapshot.tail(), ca.tail());
+        let opened = open(&config, NOW).unwrap();
+        assert_eq!(opened.snapshot.chain(), ca.chain());
+        assert_eq!(opened.snapshot.validity(), ca.validity());
         assert_eq!(opened.warnings, inspection.report.warnings);
+        assert!(content(&config.self_signed.directory).is_empty(), "a root was made");
+        // `request --root` takes whatever `serve` takes, and trusts the same roots.
+        let file = ["root-cert.pem", "ca.crt"].map(|file| directory.join("cacerts").join(file));
+        let roots = std::fs::read(file.iter().find(|file| file.exists()).unwrap()).unwrap();
+        Connection::tls(&roots, "istiod.istio-system.svc", None).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let read = crypto::certificates(&roots).unwrap();
+        let trusted: Vec<&[u8]> = ca.roots().roots().iter().map(|root| &**root.der()).collect();
+        assert!(read.iter().all(|root| trusted.contains(&&**root)), "{name}");
         assert!(
-            !config.self_signed.directory.exists(),
-            "a plugged-in CA needs no other directory"
+            trusted.iter().all(|root| read.iter().any(|read| **read == **root)),
+            "{name}"
         );
-        description(&ca) + &findings(&inspection.report)
+        description(&opened.snapshot) + &findings(&inspection.report)
     });
 }
 
@@ -84,15 +96,15 @@ fn bad_folders_do_not() {
     check("bad", 25, |name, directory| {
         let before = content(&directory.join("cacerts"));
         let inspection = authority::inspect_plugged_in(&directory.join("cacerts"), NOW).unwrap();
-        assert!(inspection.snapshot.is_none(), "{name} loads");
+        assert!(inspection.ca.is_none(), "{name} loads");
         assert!(!inspection.report.errors.is_empty(), "{name} has no error");
         for kind in [CaKind::PluggedIn, CaKind::Auto] {
-            match authority::open(&config(kind, directory), NOW) {
+            match open(&config(kind, directory), NOW) {
                 Err(Error::PluggedIn { findings, .. }) => assert_eq!(findings.0, inspection.report.errors),
                 other => panic!("{name}: {other:?}"),
             }
         }
-        assert!(!directory.join("own").exists(), "{name}: a root was made");
+        assert!(content(&directory.join("own")).is_empty(), "{name}: a root was made");
         assert!(
             before == content(&directory.join("cacerts")),
             "{name}: files were changed"

@@ -10,7 +10,7 @@ use countersign::platform::files::{self, Mode};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::oneshot;
 
-use super::{PATIENCE, Scene, word};
+use super::{PATIENCE, Scene, token, word};
 use crate::support::api_server::{Answer, ApiServer, account};
 
 /// One thread, as each worker of the server has it.
@@ -78,7 +78,8 @@ fn callers_runtimes_come_and_go() {
     let address = main.run(async move { listening.listen().await });
     let path = kubeconfig(directory.path(), &address, "{token: ours}");
     let handle = main.handle.clone();
-    let connect = async move { cluster::ApiServer::connect(&cluster::Credentials::Kubeconfig(path.clone()), handle).await };
+    let connect =
+        async move { cluster::ApiServer::connect(&cluster::Credentials::Kubeconfig(path.clone()), handle).await };
     let reached = main.run(connect).unwrap();
     let scene = Scene::reaching(api, reached, |_| {});
     scene.api.answer_others(account("shop", "cart"));
@@ -91,16 +92,14 @@ fn callers_runtimes_come_and_go() {
     assert_eq!(scene.api.calls(), 5);
 
     // A caller whose whole runtime ends amid its review leaves the review to others.
-    scene
-        .api
-        .answer("held", Answer::Held(Box::new(account("shop", "till"))));
+    scene.answer("held", Answer::Held(Box::new(account("shop", "till"))));
     let first = worker();
     let leader = first.spawn({
         let (authenticator, deadline) = (scene.authenticator.clone(), scene.within(PATIENCE));
         async move {
             word(
                 &authenticator
-                    .authenticate(&BearerToken::new("held".into()), None, deadline)
+                    .authenticate(&BearerToken::new(token("held")), None, None, deadline)
                     .await,
             )
         }
@@ -120,9 +119,7 @@ fn workers_share_one_review() {
         let _main = main.handle.enter();
         Scene::new()
     };
-    scene
-        .api
-        .answer("token", Answer::Held(Box::new(account("shop", "cart"))));
+    scene.answer("token", Answer::Held(Box::new(account("shop", "cart"))));
     std::thread::scope(|threads| {
         let asking = || {
             worker().block_on(async {
@@ -168,9 +165,10 @@ fn nobody_listens() {
         .unwrap();
     let path = kubeconfig(directory.path(), &format!("http://{port}"), "{token: ours}");
     main.block_on(async {
-        let reached = cluster::ApiServer::connect(&cluster::Credentials::Kubeconfig(path.clone()), main.handle().clone())
-            .await
-            .unwrap();
+        let reached =
+            cluster::ApiServer::connect(&cluster::Credentials::Kubeconfig(path.clone()), main.handle().clone())
+                .await
+                .unwrap();
         let scene = Scene::reaching(ApiServer::new(), reached, |config| {
             config.time_limit = Duration::from_secs(20)
         });
@@ -203,6 +201,7 @@ async fn errors_about_kubeconfigs_tell_no_secrets() {
         assert!(error.contains(expected), "{error}");
         assert!(!error.contains("hush") && !error.contains("aHVzaA"), "{error}");
     }
-    let missing = cluster::ApiServer::connect(&cluster::Credentials::Kubeconfig("/nowhere/kubeconfig".into()), here()).await;
+    let missing =
+        cluster::ApiServer::connect(&cluster::Credentials::Kubeconfig("/nowhere/kubeconfig".into()), here()).await;
     assert!(matches!(missing, Err(ConnectError::Kubeconfig { .. })));
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use countersign::authority::CaSnapshot;
+use countersign::authority::{CaSnapshot, LoadedCa};
 use countersign::model::{Bundle, CaCertificate, KeyAlgorithm, Timestamp, Validity};
 use countersign::platform::crypto::{self, KeyFormat, SigningKey};
 use rcgen::{
@@ -43,7 +43,7 @@ impl TestCa {
         let private = signer.key().serialized_der();
         let private = SigningKey::read(KeyFormat::Pkcs8, private, algorithm, &public_key).unwrap();
         let bundle = Bundle::new([parse(&root)]).unwrap();
-        let snapshot = CaSnapshot::new(private, vec![certificate], bundle, 1).unwrap();
+        let snapshot = CaSnapshot::fixed(LoadedCa::new(private, vec![certificate], bundle).unwrap());
         Self {
             snapshot: Arc::new(snapshot),
             root,
@@ -61,7 +61,7 @@ impl TestCa {
         let (algorithm, public_key) = crypto::public_key(certificate.public_key_info()).unwrap();
         let private = SigningKey::read(KeyFormat::Pkcs8, secret.serialized_der(), algorithm, &public_key).unwrap();
         let bundle = Bundle::new([certificate.clone()]).unwrap();
-        let snapshot = CaSnapshot::new(private, vec![certificate], bundle, 1).unwrap();
+        let snapshot = CaSnapshot::fixed(LoadedCa::new(private, vec![certificate], bundle).unwrap());
         Self {
             snapshot: Arc::new(snapshot),
             signer: root_of(&root, again()),
