@@ -1,13 +1,13 @@
 //! What `check` approves, `serve` starts with, and nothing else: the real binary, both commands, exit statuses compared.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair, KeyUsagePurpose};
 
 use crate::settings;
-use crate::support::tokens::{TestKey, key_set};
+use crate::support::tokens::{TestKey, Token, key_set};
 
 /// Nothing in the environment: no pod.
 #[expect(
@@ -293,6 +293,77 @@ fn validate_prints_settings_that_do_not_fit() {
     assert!(!validates, "{told}");
     assert!(told.starts_with("trustDomain: cluster.local\n"), "{told}");
     assert!(told.contains("listen.threads: 0 is out of range"), "{told}");
+}
+
+/// A pod whose ServiceAccount mounts no token: what is missing, where it belongs, and who puts it there.
+#[test]
+fn a_pod_without_credentials_is_told_where_they_belong() {
+    let folder = scene();
+    let own =
+        "ca: {selfSigned: {directory: own}}\nmonitoring: {address: '127.0.0.1:0'}\nlisten: {address: '127.0.0.1:0'}\n";
+    std::fs::write(folder.path().join("serve.yaml"), own).unwrap();
+    for command in ["check", "serve"] {
+        let output = countersign(command, folder.path(), &["--config=serve.yaml".to_owned()])
+            .envs([
+                ("KUBERNETES_SERVICE_HOST", "127.0.0.1"),
+                ("KUBERNETES_SERVICE_PORT", "1"),
+            ])
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        let told = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        for part in [
+            "authentication.tokenReview: ",
+            "/var/run/secrets/kubernetes.io/serviceaccount",
+            "automountServiceAccountToken: true",
+        ] {
+            assert!(told.contains(part), "{command}: {told}");
+        }
+    }
+}
+
+/// Who wonders why a workload gets no certificate finds the reason in the log, at the level that it has by default.
+#[test]
+fn the_log_says_who_failed_to_get_in() {
+    let folder = scene();
+    let mut process = countersign("serve", folder.path(), &["--config=serve.yaml".to_owned()])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(process.stderr.take().unwrap())
+        .lines()
+        .map(Result::unwrap);
+    let mut find = |text: &str| lines.find(|line| line.contains(text)).unwrap_or_default();
+    let listening = find(" listening ");
+    let address = listening
+        .split("address=")
+        .nth(1)
+        .and_then(|rest| rest.split(' ').next());
+    let address = address.unwrap();
+    std::net::TcpStream::connect(address)
+        .unwrap()
+        .write_all(b"GET / HTTP/1.1\r\n\r\n")
+        .unwrap();
+    assert!(find("a TLS handshake failed").contains("address=127.0.0.1:"));
+
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap();
+    let token = Token::new(now.as_secs().try_into().unwrap()).claim("iss", "https://elsewhere");
+    std::fs::write(folder.path().join("token"), token.mint(&TestKey::p256("its-key"))).unwrap();
+    let request = [
+        format!("--ca={address}"),
+        "--root=own/root-cert.pem".into(),
+        "--server-name=istiod.istio-system.svc".into(),
+        "--token=token".into(),
+    ];
+    let output = countersign("request", folder.path(), &request).output().unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.contains("the reason is in the CA's log"), "{told}");
+    let line = find("token_unknown");
+    assert!(line.contains("https://elsewhere") && line.contains("its-key"), "{line}");
+    process.kill().unwrap();
+    process.wait().unwrap();
 }
 
 /// A daemon is sent SIGHUP to have it reload; the CA is not to die of it.
