@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use anyhow::Context;
+
 use super::authenticators::{self, Background};
 use super::config::{Config, Problems};
 use super::look;
@@ -12,7 +14,6 @@ use crate::platform::shutdown::{Shutdown, on_hangup, shutdown, signal_to_stop};
 use crate::platform::{Clock, SystemClock, SystemRandom, process, worker};
 use crate::server::{Bound, Parts};
 use crate::telemetry::{Metrics, Readiness, log};
-use anyhow::Context;
 
 /// What an [`App`] sees of the world and shows to it.
 pub struct Outside {
@@ -94,7 +95,7 @@ fn serve(config: &Config, outside: Outside) -> anyhow::Result<()> {
     if let Err(error) = process::forbid_core_dumps() {
         tracing::warn!(%error, "core dumps cannot be forbidden: one would hold the CA key");
     }
-    let needed = config.server.connections.connections + FILES_BESIDE_CONNECTIONS;
+    let needed = config.server.connections.open.total + FILES_BESIDE_CONNECTIONS;
     if let Some(files) = process::raise_file_limit()
         && usize::try_from(files).is_ok_and(|files| files < needed)
     {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
-use super::coverage::{Coverage, NotCovered};
+use super::coverage::{Ask, Coverage, NotCovered};
 use super::folder::{Folder, Look};
 use super::rotation::{Refused, Rotation};
 use super::snapshot::LoadedCa;
@@ -42,8 +42,9 @@ pub(super) struct Keeper {
     pub failing: Seldom,
     pub state: watch::Sender<Arc<CaState>>,
     pub commands: mpsc::Receiver<Command>,
-    /// The other end of `commands`, for [`Coverage`]. Weak: the loop ends when everyone else is gone.
-    pub line: mpsc::Sender<Command>,
+    pub asks: mpsc::Receiver<Ask>,
+    /// The other end of `asks`, for each [`Coverage`].
+    pub ask: mpsc::Sender<Ask>,
     pub _lock: DirectoryLock,
 }
 
@@ -63,6 +64,10 @@ impl Keeper {
             tokio::select! {
                 biased;
                 () = shutdown.asked() => return,
+                Some(Ask { coverage, not_after, reply }) = self.asks.recv() => {
+                    // Whoever asked may have given up: an answer that nobody takes is no failure.
+                    let _ = reply.send(self.cover(&coverage, not_after));
+                }
                 Some(command) = self.commands.recv() => self.answer(command).await,
                 _ = look.tick() => {
                     let _ = self.look();
@@ -74,13 +79,7 @@ impl Keeper {
     }
 
     async fn answer(&mut self, command: Command) {
-        // Whoever asked may have given up: an answer that nobody takes is no failure.
         match command {
-            Command::Cover {
-                coverage,
-                not_after,
-                reply,
-            } => drop(reply.send(self.cover(&coverage, not_after))),
             Command::Status { reply } => drop(reply.send(self.status())),
             Command::Act { act, reply } => {
                 let done = match act {
@@ -355,7 +354,7 @@ impl Keeper {
         let rotation = &self.stored.rotation;
         let bundle = Bundle::new(self.stored.roots.iter().cloned())?;
         let snapshot = |root: &CaCertificate, set: &Set| {
-            let coverage = Coverage::new(rotation.number(), rotation.covered(), self.line.clone());
+            let coverage = Coverage::new(rotation.number(), rotation.covered(), self.ask.clone());
             let coverage = Arc::new(coverage);
             Arc::new(CaSnapshot::new(
                 set.ca.clone(),

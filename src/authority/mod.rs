@@ -102,6 +102,7 @@ pub struct Authority {
     /// What an admin should look at.
     pub warnings: Vec<Finding>,
     keeper: Keeper,
+    steering: Steering,
 }
 
 impl fmt::Debug for Authority {
@@ -125,7 +126,7 @@ impl Authority {
 
     /// A line to it, for as long as it is [run](Self::run).
     pub fn steering(&self) -> Steering {
-        Steering::new(self.keeper.line.clone())
+        self.steering.clone()
     }
 
     /// Looks at files and time, and answers whoever holds a [`Steering`], until asked to stop. Reads and writes files, so it wants a thread of
@@ -197,8 +198,10 @@ pub enum Error {
     File(#[from] FileError),
 }
 
-/// Most commands that wait for the keeper: a burst of calls whose leaves last longer than any before.
+/// Most calls that wait for the keeper: a burst whose leaves last longer than any before.
 const MOST_WAITING: usize = 4096;
+/// Most commands of admins that wait.
+const MOST_COMMANDS: usize = 16;
 
 /// Opens the CA, and makes a self-signed root where none ever was.
 ///
@@ -230,7 +233,8 @@ pub fn open(config: &Config, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Re
         (None, Some(set)) => Stored::begin(Rotation::begin(&set.ca.offer(None)), set.ca.roots()),
         (None, None) => return Err(Error::NothingPluggedIn(config.plugged_in_directory.clone())),
     };
-    let (line, commands) = mpsc::channel(MOST_WAITING);
+    let (ask, asks) = mpsc::channel(MOST_WAITING);
+    let (line, commands) = mpsc::channel(MOST_COMMANDS);
     let mut keeper = Keeper {
         sets: others(config, &stored, set.as_ref(), now),
         config: config.clone(),
@@ -246,7 +250,8 @@ pub fn open(config: &Config, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Re
         .0,
         stored,
         commands,
-        line,
+        asks,
+        ask,
         _lock: lock,
     };
     if let Some(Err(error)) = set.map(|set| keeper.offer(set)) {
@@ -261,6 +266,7 @@ pub fn open(config: &Config, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Re
         source,
         warnings,
         keeper,
+        steering: Steering::new(line),
     })
 }
 

@@ -2,14 +2,11 @@
 //!
 //! Takes: acts, from the admin's door. Gives: [`Status`]. Not here: who may ask (the door), what an act does (`rotation`, `keeper`).
 
-use std::sync::Arc;
-
 use tokio::sync::{mpsc, oneshot};
 
-use super::coverage::{Coverage, NotCovered};
 use super::rotation::{Outlook, Refused};
 use super::{Finding, Source};
-use crate::model::{CaCertificate, Fingerprint, Timestamp};
+use crate::model::{CaCertificate, Fingerprint};
 use crate::platform::files::FileError;
 
 /// A line to the CA's keeper. Cloned freely; it answers one after the other.
@@ -19,12 +16,6 @@ pub struct Steering(mpsc::Sender<Command>);
 /// What the keeper is asked.
 #[derive(Debug)]
 pub(super) enum Command {
-    /// May a leaf leave that lasts until then?
-    Cover {
-        coverage: Arc<Coverage>,
-        not_after: Timestamp,
-        reply: oneshot::Sender<Result<(), NotCovered>>,
-    },
     Act {
         act: Act,
         reply: oneshot::Sender<Result<(), SteeringError>>,

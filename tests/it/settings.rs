@@ -7,7 +7,7 @@ use countersign::app::settings::Settings;
 use countersign::authority::{CaKind, RootAlgorithm};
 use countersign::cluster::Credentials;
 use countersign::issue::authenticate::offline::KeySource;
-use countersign::server::ServingSource;
+use countersign::server::{Quota, ServingSource};
 use countersign::telemetry::log::Format;
 
 fn environment(variables: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -37,6 +37,9 @@ fn defaults_work_in_a_cluster() {
         assert_eq!(config.server.address.port(), 15012);
         assert_eq!(config.server.plaintext, None);
         assert_eq!(config.server.monitoring.port(), 15014);
+        // No address takes more than a quarter.
+        assert_eq!(config.server.connections.open.per_address, 5_000);
+        assert_eq!(config.server.calls_in_flight.per_address, 250);
         assert_eq!(config.ca.kind, CaKind::Auto);
         assert_eq!(config.policy.profile.default.seconds(), 86_400);
         let (credentials, review) = config.authentication.token_review.unwrap();
@@ -56,6 +59,7 @@ listen:
   address: '[::1]:0'
   plaintext: 127.0.0.1:0
   connections: 10
+  connectionsPerAddress: 6
   streamsPerConnection: 8
   messageBytes: 8192
   headerListBytes: 8192
@@ -111,7 +115,9 @@ shutdown:
     assert_eq!(review.1.trust_domain.as_str(), "prod.example.org");
     assert_eq!(config.ca.self_signed.organization, "prod.example.org");
     assert_eq!(config.server.plaintext, Some("127.0.0.1:0".parse().unwrap()));
-    assert_eq!((config.server.calls_in_flight, config.server.threads), (7, 2));
+    let quota = |total, per_address| Quota { total, per_address };
+    assert_eq!(config.server.connections.open, quota(10, 6));
+    assert_eq!((config.server.calls_in_flight, config.server.threads), (quota(7, 2), 2));
     assert_eq!(config.ca.self_signed.algorithm, RootAlgorithm::P384);
     assert_eq!(config.policy.profile.default.seconds(), 5400);
     let ServingSource::Issued { names, .. } = &config.server.serving else {
@@ -255,6 +261,8 @@ mod values {
         headers: "listen: {headerListBytes: 100}" => "listen.headerListBytes: 100 is out of range; give 8192 to 1048576";
         handshake: "listen: {handshakeSeconds: 0}" => "listen.handshakeSeconds: 0 is out of range; give 1 to 60";
         call: "listen: {callSeconds: 61}" => "listen.callSeconds: 61 is out of range; give 1 to 60";
+        connections_per_address: "listen: {connections: 8, connectionsPerAddress: 9}" => "listen.connectionsPerAddress: 9 is out of range; give 1 to 8";
+        calls_per_address: "listen: {callsInFlightPerAddress: 0}" => "listen.callsInFlightPerAddress: 0 is out of range; give 1 to 1000";
         calls: "listen: {callsInFlight: 0}" => "listen.callsInFlight: 0 is out of range; give 1 to 100000";
         threads: "listen: {threads: 0}" => "listen.threads: 0 is out of range; give 1 to 1024";
         ca_type: "ca: {type: plugin}" => "ca.type: \"plugin\" is none of auto, self-signed, plugged-in";

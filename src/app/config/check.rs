@@ -15,7 +15,7 @@ use crate::issue::Policy;
 use crate::issue::plan::Profile;
 use crate::model::{Lifetime, ServingName, TrustDomain};
 use crate::platform::process;
-use crate::server::{self, ConnectionLimits, ServingSource};
+use crate::server::{self, ConnectionLimits, Http2Limits, Quota, ServingSource};
 use crate::telemetry::log;
 
 /// Collects problems. A method answers `None` after it refused something.
@@ -33,6 +33,10 @@ pub(super) fn config(settings: &Settings, environment: &BTreeMap<String, String>
         Some(config) if checker.problems.is_empty() => Ok(config),
         _ => Err(checker.problems),
     }
+}
+
+fn count(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
 }
 
 impl Checker {
@@ -76,20 +80,27 @@ impl Checker {
         };
         let monitoring = self.address("monitoring.address", &settings.monitoring.address);
         self.distinct_doors(address, plaintext.flatten(), monitoring);
-        let count = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
         let connections = ConnectionLimits {
-            connections: count(self.within("listen.connections", listen.connections, 1..=1_000_000)),
-            streams: self.within(
-                "listen.streamsPerConnection",
-                listen.streams_per_connection,
-                1..=100_000,
+            open: self.quota(
+                ("listen.connections", listen.connections, 1_000_000),
+                ("listen.connectionsPerAddress", listen.connections_per_address),
             ),
-            header_list_bytes: self.within("listen.headerListBytes", listen.header_list_bytes, 8 << 10..=1 << 20),
+            http2: Http2Limits {
+                streams: self.within(
+                    "listen.streamsPerConnection",
+                    listen.streams_per_connection,
+                    1..=100_000,
+                ),
+                header_list_bytes: self.within("listen.headerListBytes", listen.header_list_bytes, 8 << 10..=1 << 20),
+            },
             handshake: self.seconds("listen.handshakeSeconds", listen.handshake_seconds, 1..=60),
             drain: self.seconds("shutdown.drainSeconds", settings.shutdown.drain_seconds, 0..=3600),
         };
         let message_bytes = self.within("listen.messageBytes", listen.message_bytes, 4 << 10..=4 << 20);
-        let calls_in_flight = self.within("listen.callsInFlight", listen.calls_in_flight, 1..=100_000);
+        let calls_in_flight = self.quota(
+            ("listen.callsInFlight", listen.calls_in_flight, 100_000),
+            ("listen.callsInFlightPerAddress", listen.calls_in_flight_per_address),
+        );
         let call = self.seconds("listen.callSeconds", listen.call_seconds, 1..=60);
         let threads = match listen.threads {
             Some(threads) => count(self.within("listen.threads", threads, 1..=1024)),
@@ -101,12 +112,22 @@ impl Checker {
             monitoring: monitoring?,
             connections,
             message_bytes: count(message_bytes),
-            calls_in_flight: count(calls_in_flight),
+            calls_in_flight,
             call,
             threads,
             client_certificates: settings.authentication.client_certificates,
             serving: serving?,
         })
+    }
+
+    /// At most `most` in total, and of that a part for each address.
+    fn quota(&mut self, (key, total, most): (&str, u32, u32), (part_key, part): (&str, Option<u32>)) -> Quota {
+        let total = self.within(key, total, 1..=most);
+        let part = part.map_or(total.div_ceil(4), |part| self.within(part_key, part, 1..=total.max(1)));
+        Quota {
+            total: count(total),
+            per_address: count(part),
+        }
     }
 
     fn distinct_doors(

@@ -65,7 +65,7 @@ fn parse(text: &[u8], names: &[ServingName]) -> Result<Option<Held>, ServingErro
     Ok(Some(Held {
         key,
         leaf: CaCertificate::parse(&leaf.der)?,
-        origin: Origin::Kept(CaCertificate::parse(&root.der)?),
+        origin: Origin::Kept(Box::new(CaCertificate::parse(&root.der)?)),
     }))
 }
 

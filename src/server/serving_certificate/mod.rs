@@ -105,7 +105,7 @@ enum Origin {
     /// This CA issued it.
     Issued(Arc<LoadedCa>),
     /// An earlier process had it issued, under this root.
-    Kept(CaCertificate),
+    Kept(Box<CaCertificate>),
     /// Files with this content (of the key its hash).
     Files(Vec<u8>, [u8; 32]),
 }
@@ -236,7 +236,7 @@ impl ServingCertificate {
             Origin::Kept(root) => {
                 let can_be_issued = |(serving, _): &(Arc<crate::authority::CaSnapshot>, _)| serving.ca().is_under(root);
                 now < not_before.plus(life / 10 * 9)
-                    && state.bundle.roots().contains(root)
+                    && state.bundle.roots().contains(root.as_ref())
                     && !state.serving.as_ref().is_some_and(can_be_issued)
             }
         }
