@@ -18,7 +18,7 @@ use clap::{Parser, Subcommand};
 /// Proxies send it a certificate request and their Kubernetes service-account token; it checks both and answers with a certificate for
 /// spiffe://<trust domain>/ns/<namespace>/sa/<service account>, as Istio's own CA does. Istio's proxies use it unmodified.
 #[derive(Debug, Parser)]
-#[command(version, after_long_help = AFTER_HELP, disable_help_subcommand = true)]
+#[command(version, after_long_help = AFTER_HELP)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -170,6 +170,14 @@ pub fn server(
 }
 
 impl Profile {
+    /// Whether anything can be issued under certificates of this validity: all of them must be valid now, and for as long as the shortest certificate lives.
+    pub fn check_signer(&self, validity: Validity, now: Timestamp) -> Result<(), PlanError> {
+        match validity.contains(now) && validity.not_after.since(now) >= self.minimum.seconds() {
+            true => Ok(()),
+            false => Err(PlanError::SignerEnding { validity }),
+        }
+    }
+
     fn lifetime(&self, requested: i64) -> Result<Lifetime, PlanError> {
         if requested <= 0 {
             return Ok(self.default);
@@ -193,12 +201,10 @@ fn plan(
 ) -> Result<Plan, PlanError> {
     let Circumstances { ca, now, serial } = circumstances;
     let above = ca.validity();
+    profile.check_signer(above, now)?;
     let wanted = now.plus(lifetime.seconds());
     let not_after = wanted.min(above.not_after);
     let ending = || PlanError::SignerEnding { validity: above };
-    if !above.contains(now) || not_after.since(now) < profile.minimum.seconds() {
-        return Err(ending());
-    }
     let lifetime = Lifetime::from_seconds(not_after.since(now)).ok_or_else(ending)?;
     let not_before = now.plus(-lifetime.backdate()).max(above.not_before);
     let facts = Facts {

@@ -42,6 +42,16 @@ pub enum Source {
     },
 }
 
+impl Source {
+    /// Whether the files, if it comes from files, can be used.
+    pub fn check_files(&self) -> Result<(), ServingError> {
+        match self {
+            Self::Issued { .. } => Ok(()),
+            Self::Files { certificate, key } => obtain::read(certificate, key).map(drop),
+        }
+    }
+}
+
 /// Why there is no serving certificate.
 #[derive(Debug, thiserror::Error)]
 pub enum ServingError {
