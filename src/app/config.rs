@@ -28,6 +28,8 @@ pub struct Config {
     pub listen: Listen,
     /// The door for metrics, health and readiness.
     pub monitoring: SocketAddr,
+    /// The Unix socket for the admin of this host.
+    pub admin: Option<PathBuf>,
     /// The key and certificate that sign.
     pub ca: Ca,
     /// What is issued to workloads.

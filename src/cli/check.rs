@@ -25,6 +25,10 @@ pub struct Arguments {
     /// Look at this folder of plugged-in files alone, without any settings.
     #[arg(long, value_name = "DIRECTORY", conflicts_with_all = ["config", "assignments", "print"])]
     cacerts: Option<PathBuf>,
+    /// Ask the CA that runs with these settings on this host, instead of looking at its files: are they in use, does it sign, does a change of root
+    /// wait for somebody?
+    #[arg(long, conflicts_with_all = ["cacerts", "print"])]
+    running: bool,
     /// Also print the settings complete with defaults.
     #[arg(long)]
     print: bool,
@@ -36,11 +40,17 @@ Examples:
     countersign check --config serve.yaml
   Before making the secret cacerts
     countersign check --cacerts ./cluster1
+  In a monitoring job beside the CA
+    countersign check --config serve.yaml --running
 
-Exit status: 0 when serve would start (warnings included), 1 when it would not.
+Exit status: 0 when serve would start (warnings included), 1 when it would not. With --running: 0 when all is well, also while a change of root
+goes its way; 1 when the files are bad or gone, nothing signs, a change needs a person, or nobody answers.
 ";
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    if arguments.running {
+        return super::root::check(&arguments.source);
+    }
     let now = SystemClock.now();
     let inspection = match &arguments.cacerts {
         Some(directory) => authority::inspect_plugged_in(directory, now)?,

@@ -2,7 +2,7 @@
 //! away (`| head`) is no failure, so errors of writing are passed over.
 
 use std::fmt::Display;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
 /// One piece of the result, with a newline.
 pub fn result(text: impl Display) {
@@ -12,6 +12,45 @@ pub fn result(text: impl Display) {
 /// Something that a person should know and a script should not read.
 pub fn note(text: impl Display) {
     let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// How something goes, on standard error: on a terminal one line that is written over, elsewhere a line for each change of what it says.
+pub struct Progress {
+    terminal: bool,
+    told: String,
+}
+
+impl Progress {
+    /// Nothing told yet.
+    pub fn new() -> Self {
+        Self {
+            terminal: std::io::stderr().is_terminal(),
+            told: String::new(),
+        }
+    }
+
+    /// `moving` changes with every look and is for terminals alone.
+    pub fn show(&mut self, words: &str, moving: &str) {
+        if self.terminal {
+            // Back to the line's start, and clear it.
+            let _ = write!(
+                std::io::stderr(),
+                "\r\x1b[2K{moving}{}{words}",
+                if moving.is_empty() { "" } else { " " }
+            );
+        } else if self.told != words {
+            note(words);
+            words.clone_into(&mut self.told);
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if self.terminal {
+            note("");
+        }
+    }
 }
 
 /// Why the command failed, causes included; many of our errors name theirs already.

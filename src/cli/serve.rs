@@ -59,12 +59,16 @@ pub struct SettingsSource {
 impl SettingsSource {
     /// The settings as written, complete with defaults, and as checked.
     pub fn load(&self) -> anyhow::Result<(Settings, Config)> {
-        let environment = process::environment();
-        let settings = Settings::load(self.config.as_deref(), &environment, &self.assignments)
-            .context("the settings cannot be read")?;
-        let config = Config::check(&settings, &environment)
+        let settings = self.settings()?;
+        let config = Config::check(&settings, &process::environment())
             .map_err(|problems| anyhow::anyhow!("these settings cannot work:\n{problems}"))?;
         Ok((settings, config))
+    }
+
+    /// The settings as written, complete with defaults.
+    pub fn settings(&self) -> anyhow::Result<Settings> {
+        Settings::load(self.config.as_deref(), &process::environment(), &self.assignments)
+            .context("the settings cannot be read")
     }
 }
 

@@ -58,6 +58,7 @@ impl Checker {
             cluster_id: settings.cluster_id.clone(),
             listen: listen?,
             monitoring: monitoring?,
+            admin: settings.admin_socket(),
             ca: ca?,
             certificates: certificates?,
             serving_certificate: serving_certificate?,

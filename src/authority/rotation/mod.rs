@@ -23,7 +23,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-pub use gates::{Outlook, Wait};
+pub use gates::{Outlook, RootOutlook, Wait};
 
 use crate::model::{Fingerprint, Timestamp};
 
@@ -116,6 +116,9 @@ pub enum Refused {
     /// There is no change.
     #[error("no change of root is pending")]
     NothingPending,
+    /// Not the change that was meant.
+    #[error("another root is pending by now; look again before you say more about it")]
+    AnotherPending,
     /// No such root.
     #[error("{0} is not in the bundle")]
     Unknown(Fingerprint),
