@@ -260,6 +260,63 @@ mod tests {
         assert!(!may_steer(65_534, 1337));
     }
 
+    /// Over a connection: whoever may not is told so, whoever may gets as far as a CA that is closed.
+    #[tokio::test]
+    async fn the_caller_s_user_decides() {
+        use crate::proto::admin::admin_client::AdminClient;
+        use std::sync::Mutex;
+
+        let folder = tempfile::tempdir().unwrap();
+        for (uid, expected) in [
+            (7, tonic::Code::Unavailable),
+            (0, tonic::Code::Unavailable),
+            (8, tonic::Code::PermissionDenied),
+        ] {
+            let desk = Desk {
+                steering: closed(folder.path()),
+                peer: Peer { uid, pid: Some(1) },
+                owner: 7,
+            };
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            tokio::spawn(connection(ours, desk));
+            let theirs = Mutex::new(Some(theirs));
+            let channel = tonic::transport::Endpoint::from_static("http://door").connect_with_connector_lazy(
+                tower::service_fn(move |_| {
+                    let stream = theirs.lock().unwrap().take().unwrap();
+                    async move { Ok::<_, std::io::Error>(TokioIo::new(stream)) }
+                }),
+            );
+            let mut client = AdminClient::new(channel);
+            let status = client.status(StatusRequest {}).await.unwrap_err();
+            assert_eq!(status.code(), expected, "{uid}: {status}");
+            let reason = "a test".to_owned();
+            let status = client.reload(ReloadRequest { reason }).await.unwrap_err();
+            assert_eq!(status.code(), expected, "{uid}: {status}");
+        }
+    }
+
+    /// A line to a CA that is there no more.
+    fn closed(directory: &Path) -> Steering {
+        use crate::authority::{self, CaKind, RootAlgorithm, SelfSignedConfig};
+        use crate::platform::SystemClock;
+        use crate::telemetry::{Metrics, Readiness};
+
+        let config = authority::Config {
+            kind: CaKind::SelfSigned,
+            plugged_in_directory: directory.join("cacerts"),
+            self_signed: SelfSignedConfig {
+                directory: directory.to_owned(),
+                algorithm: RootAlgorithm::P256,
+                lifetime: crate::model::Lifetime::from_seconds(86_400).unwrap(),
+                organization: "cluster.local".into(),
+                new_root: false,
+            },
+        };
+        let clock = Arc::new(SystemClock);
+        let metrics = Arc::new(Metrics::new(clock.clone(), &Readiness::default()));
+        authority::open(&config, clock, metrics).unwrap().steering()
+    }
+
     #[test]
     fn reasons() {
         assert_eq!(checked(" CHG-7, by night ".into()).unwrap(), "CHG-7, by night");

@@ -35,6 +35,7 @@ fn defaults_work_in_a_cluster() {
         assert_eq!(config.listen.address.port(), 15012);
         assert_eq!(config.listen.plaintext, None);
         assert_eq!(config.monitoring.port(), 15014);
+        assert_eq!(config.admin, Some("/var/lib/countersign/admin.sock".into()));
         assert_eq!(config.ca.source, CaKind::Auto);
         assert_eq!(config.certificates.default_lifetime.seconds(), 86_400);
         assert_eq!(config.authentication.token_review.unwrap().audiences, ["istio-ca"]);
@@ -60,6 +61,8 @@ listen:
   threads: 2
 monitoring:
   address: 127.0.0.1:0
+admin:
+  socket: /run/countersign.sock
 ca:
   type: self-signed
   directory: /keys
@@ -105,6 +108,7 @@ shutdown:
     assert_eq!(config.trust_domain.as_str(), "prod.example.org");
     assert_eq!(config.listen.plaintext, Some("127.0.0.1:0".parse().unwrap()));
     assert_eq!((config.listen.calls_in_flight, config.listen.threads), (7, Some(2)));
+    assert_eq!(config.admin, Some("/run/countersign.sock".into()));
     assert_eq!(config.ca.self_signed_algorithm, RootAlgorithm::P384);
     assert_eq!(config.certificates.default_lifetime.seconds(), 5400);
     let ServingSource::Issued { names, .. } = &config.serving_certificate else {

@@ -110,7 +110,7 @@ pub fn waits(change: &Change, now: Timestamp) -> Vec<String> {
     let leaves = change.leaves_until.as_ref().map(|until| {
         let until = Timestamp::from_unix(until.seconds);
         format!(
-            "the last certificate that was answered without it: expired {until}, {}",
+            "certificates that were answered without it: the last expires {until}, {}",
             left(until.since(now))
         )
     });

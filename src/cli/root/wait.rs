@@ -108,7 +108,7 @@ mod tests {
         let (words, start) = at(0);
         assert_eq!(
             words,
-            "waits for the last certificate that was answered without it: expired 2030-01-01T00:01:40Z; and for your word that every \
+            "waits for certificates that were answered without it: the last expires 2030-01-01T00:01:40Z; and for your word that every \
              client's root file holds it: countersign root confirm --reason …"
         );
         assert_eq!(start, "[------------------------] in 1 min");
