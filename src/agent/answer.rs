@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use rustls_pki_types::pem::SectionKind;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use webpki::{EndEntityCert, KeyUsage};
 use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificate};
@@ -124,8 +123,8 @@ fn read(element: usize, text: &str) -> Result<Vec<CertificateDer<'static>>, Answ
     })?;
     blocks
         .into_iter()
-        .map(|block| match block.kind {
-            SectionKind::Certificate => Ok(CertificateDer::from(block.der.to_vec())),
+        .map(|block| match block.label.as_str() {
+            pem::CERTIFICATE => Ok(CertificateDer::from(block.der.to_vec())),
             _ => Err(AnswerError::NotCertificates(element)),
         })
         .collect()

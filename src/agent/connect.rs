@@ -3,19 +3,15 @@
 use std::sync::Arc;
 
 use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::{PrivateKeyDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tonic::transport::Channel;
 
-use crate::model::pem;
-use crate::platform::crypto;
-
-/// Most certificates in a file of roots or in a chain of ours.
-const MOST_CERTIFICATES: usize = 1000;
+use crate::platform::crypto::{self, RootsError};
 
 /// Where a CA is, and how to speak to it.
 #[derive(Clone, Debug)]
@@ -58,7 +54,10 @@ pub enum ConnectError {
     Name(String),
     /// The roots cannot be used.
     #[error("the root certificates: {0}")]
-    Roots(String),
+    Roots(#[from] RootsError),
+    /// TLS cannot be set up.
+    #[error("TLS cannot be set up: {0}")]
+    Tls(String),
     /// The client certificate cannot be used.
     #[error("the client certificate: {0}")]
     Client(String),
@@ -67,24 +66,15 @@ pub enum ConnectError {
 impl Connection {
     /// TLS to a server that proves `name` with a certificate under one of `roots` (PEM). ALPN is `h2` and nothing else, as gRPC has it.
     pub fn tls(roots: &[u8], name: &str, client: Option<ClientIdentity<'_>>) -> Result<Self, ConnectError> {
-        let mut store = RootCertStore::empty();
-        let blocks = pem::blocks(roots, MOST_CERTIFICATES).map_err(|error| ConnectError::Roots(error.to_string()))?;
-        for block in blocks {
-            store
-                .add(CertificateDer::from(block.der.to_vec()))
-                .map_err(|error| ConnectError::Roots(error.to_string()))?;
-        }
         let builder = ClientConfig::builder_with_provider(crypto::tls_provider())
             .with_safe_default_protocol_versions()
-            .map_err(|error| ConnectError::Roots(error.to_string()))?
-            .with_root_certificates(store);
+            .map_err(|error| ConnectError::Tls(error.to_string()))?
+            .with_root_certificates(crypto::roots(roots)?);
         let mut config = match client {
             None => builder.with_no_client_auth(),
             Some(client) => {
                 let refuse = |error: String| ConnectError::Client(error);
-                let chain = CertificateDer::pem_slice_iter(client.chain)
-                    .collect::<Result<Vec<_>, _>>()
-                    .map_err(|error| refuse(error.to_string()))?;
+                let chain = crypto::certificates(client.chain).map_err(|error| refuse(error.to_string()))?;
                 let key = PrivateKeyDer::from_pem_slice(client.key).map_err(|error| refuse(error.to_string()))?;
                 builder
                     .with_client_auth_cert(chain, key)

@@ -16,7 +16,8 @@ use crate::model::{Fingerprint, Timestamp};
 use crate::proto::admin::admin_client::AdminClient;
 use crate::proto::admin::files::State;
 use crate::proto::admin::{
-    ActivateNowRequest, CaStatus, ConfirmRequest, ForgetRequest, ReloadRequest, StatusRequest, WithdrawRequest,
+    ActivateNowRequest, CaStatus, ConfirmRequest, ForgetRequest, ReloadRequest, RotateRequest, StatusRequest,
+    WithdrawRequest,
 };
 
 /// Longest wait for an answer. The door gives up earlier.
@@ -35,6 +36,8 @@ pub enum Act {
     Withdraw(Fingerprint),
     /// This root leaves the bundle; with `true` also if certificates under it are still valid.
     Forget(Fingerprint, bool),
+    /// A self-signed CA gets another root.
+    Rotate,
     /// Look at the files now.
     Reload,
 }
@@ -98,6 +101,7 @@ async fn call(socket: &Path, act: Option<(Act, &str)>) -> Result<CaStatus, Admin
                     let root = root.to_string();
                     client.forget(ForgetRequest { reason, root, force }).await
                 }
+                Act::Rotate => client.rotate(RotateRequest { reason }).await,
                 Act::Reload => client.reload(ReloadRequest { reason }).await,
             }
         }

@@ -15,7 +15,7 @@ use crate::issue::authenticate::offline::{
 use crate::issue::authenticate::token_review::{TokenReviewAuthenticator, TokenReviewConfig};
 use crate::platform::Clock;
 use crate::platform::shutdown::Shutdown;
-use crate::telemetry::{Condition, Metrics, Readiness};
+use crate::telemetry::{Condition, Metrics, Readiness, Trouble};
 
 /// How often readiness hears about token keys.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -86,22 +86,23 @@ impl Background {
 }
 
 fn tell_about_keys(offline: &OfflineJwt, condition: &Condition) {
-    let unusable: Vec<String> = offline
+    let mut troubles = offline
         .key_status()
         .into_iter()
         .filter(|status| !status.usable)
-        .map(|status| {
-            format!(
-                "{}: {}",
-                status.issuer,
-                status.failure.unwrap_or_else(|| "no keys yet".into())
-            )
-        })
-        .collect();
-    if unusable.is_empty() {
-        condition.met();
-    } else {
-        condition.failed(format!("token keys cannot be used: {}", unusable.join("; ")));
+        .map(|status| match status.failure {
+            Some(Trouble { public, detail }) => (public, format!("{}: {detail}", status.issuer)),
+            None => ("no keys were fetched yet", status.issuer),
+        });
+    match troubles.next() {
+        None => condition.met(),
+        Some((public, first)) => {
+            let all: Vec<String> = std::iter::once(first)
+                .chain(troubles.map(|(_, detail)| detail))
+                .collect();
+            let detail = format!("token keys cannot be used: {}", all.join("; "));
+            condition.failed(Trouble { public, detail });
+        }
     }
 }
 
@@ -114,7 +115,7 @@ async fn watch_reviews(authenticator: TokenReviewAuthenticator, condition: Condi
     loop {
         match health.borrow_and_update().as_ref() {
             None => condition.met(),
-            Some(why) => condition.failed(why),
+            Some(trouble) => condition.failed(trouble.clone()),
         }
         tokio::select! {
             () = shutdown.asked() => return,

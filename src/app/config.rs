@@ -14,7 +14,7 @@ use std::time::Duration;
 use super::settings::Settings;
 use crate::authority::{CaKind, RootAlgorithm};
 use crate::model::{Lifetime, TrustDomain};
-use crate::server::ServingSource;
+use crate::server::{Quota, ServingSource};
 use crate::telemetry::log;
 
 /// Everything that `serve` needs to know.
@@ -52,19 +52,19 @@ pub struct Listen {
     /// gRPC without TLS, if somebody asked for it.
     pub plaintext: Option<SocketAddr>,
     /// Most connections at once.
-    pub connections: usize,
+    pub connections: Quota,
     /// Most calls at once on one connection.
     pub streams_per_connection: u32,
     /// Largest request.
     pub message_bytes: usize,
     /// Largest set of headers.
     pub header_list_bytes: u32,
-    /// Longest TLS handshake.
+    /// Longest wait for a new connection to speak.
     pub handshake: Duration,
     /// Longest call.
     pub call: Duration,
     /// Most calls at once.
-    pub calls_in_flight: usize,
+    pub calls_in_flight: Quota,
     /// Threads that serve; `None` for one per processor.
     pub threads: Option<usize>,
 }

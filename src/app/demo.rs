@@ -14,7 +14,7 @@ use super::token_issuer::{Life, TokenIssuer, Workload};
 use crate::agent::{Ask, Certificate, Connection, Endpoint, Key};
 use crate::model::{BearerToken, Identity, KeyAlgorithm};
 use crate::platform::crypto::TokenKey;
-use crate::platform::files::{self, Mode};
+use crate::platform::files::{self, DirectoryLock, Mode};
 use crate::platform::shutdown::{shutdown, signal_to_stop};
 use crate::platform::{Clock, SystemClock};
 
@@ -43,8 +43,13 @@ pub async fn run(options: &Options, say: impl Fn(&str)) -> anyhow::Result<()> {
         Some(directory) => directory.clone(),
         None => files::create_temporary_directory("countersign-demo-")?,
     };
-    files::create_private_directory(&directory)?;
     let at = |name: &str| directory.join(name);
+    files::create_private_directory(&at("ca"))?;
+    // Before anything is replaced: another demo may be running from it.
+    drop(DirectoryLock::take(&at("ca"))?);
+    // Of an earlier run: nobody listens there, and no key verifies them.
+    files::remove(&at("address"))?;
+    files::remove(&at("tokens"))?;
 
     say("1. An issuer of service-account tokens, in place of a Kubernetes API server");
     let key = match &options.token_key {
@@ -125,6 +130,12 @@ pub async fn run(options: &Options, say: impl Fn(&str)) -> anyhow::Result<()> {
     say(&format!(
         "\nServe from the same files, once this demo is gone:\n  {serve}"
     ));
+    if options.directory.is_none() {
+        let everything = quoted(&directory);
+        say(&format!(
+            "\nRemove it all, the CA's private key included, when you are done:\n  rm -r {everything}"
+        ));
+    }
     if options.keep {
         say("\nStaying up until SIGTERM or SIGINT.");
         signal_to_stop().await?;

@@ -3,18 +3,19 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use anyhow::Context;
+
 use super::authenticators::{self, Background};
 use super::ca::authority_config;
 use super::config::{self, Config};
-use crate::authority::{self, Authority, CaSnapshot};
+use crate::authority::{self, Authority, CaSnapshot, Steering};
 use crate::issue::plan::Profile;
 use crate::issue::{Issuer, Policy};
 use crate::platform::shutdown::{Shutdown, shutdown, signal_to_stop};
 use crate::platform::{Clock, SystemClock, SystemRandom, process, worker};
 use crate::server::admin_door::AdminDoor;
-use crate::server::{self, Bound, ConnectionLimits, Parts};
+use crate::server::{self, Bound, ConnectionLimits, Http2Limits, Parts};
 use crate::telemetry::{Metrics, Readiness, log};
-use anyhow::Context;
 
 /// What an [`App`] sees of the world and shows to it.
 pub struct Outside {
@@ -52,9 +53,9 @@ pub fn run(config: &Config, new_root: bool) -> anyhow::Result<()> {
         tracing::warn!(%error, "core dumps cannot be forbidden: one would hold the CA key");
     }
     if let Some(files) = process::raise_file_limit()
-        && usize::try_from(files).is_ok_and(|files| files < config.listen.connections + 100)
+        && usize::try_from(files).is_ok_and(|files| files < config.listen.connections.total + 100)
     {
-        let connections = config.listen.connections;
+        let connections = config.listen.connections.total;
         tracing::warn!(
             files,
             connections,
@@ -175,6 +176,11 @@ impl App {
         Ok(self.authority.signing()?)
     }
 
+    /// The admin's hand on the CA, once it is run.
+    pub fn steering(&self) -> Steering {
+        self.authority.steering()
+    }
+
     /// Serves until asked to stop, then drains.
     pub async fn run(self, shutdown: Shutdown) -> anyhow::Result<()> {
         let Self {
@@ -230,9 +236,11 @@ fn server_config(config: &Config) -> server::Config {
         plaintext: listen.plaintext,
         monitoring: config.monitoring,
         connections: ConnectionLimits {
-            connections: listen.connections,
-            streams: listen.streams_per_connection,
-            header_list_bytes: listen.header_list_bytes,
+            open: listen.connections,
+            http2: Http2Limits {
+                streams: listen.streams_per_connection,
+                header_list_bytes: listen.header_list_bytes,
+            },
             handshake: listen.handshake,
             drain: config.drain,
         },

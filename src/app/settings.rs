@@ -44,18 +44,22 @@ pub struct Listen {
     pub plaintext: Option<String>,
     /// Most connections open at once.
     pub connections: u32,
+    /// Most of them from one address. Absent: a quarter. Raise it, up to all, where many proxies share an address: behind a load balancer.
+    pub connections_per_address: Option<u32>,
     /// Most calls at once on one connection.
     pub streams_per_connection: u32,
     /// Largest request, in bytes.
     pub message_bytes: u32,
     /// Largest set of headers of one call, in bytes.
     pub header_list_bytes: u32,
-    /// Longest TLS handshake, in seconds.
+    /// Longest wait for a new connection to speak, its TLS handshake included, in seconds.
     pub handshake_seconds: u32,
-    /// Longest call, in seconds; then it is answered `UNAVAILABLE`.
+    /// Longest call, in seconds; then it is answered `UNAVAILABLE`. Connections whose answers wait longer for their reader are closed.
     pub call_seconds: u32,
     /// Most calls at once; one more is answered `RESOURCE_EXHAUSTED`.
     pub calls_in_flight: u32,
+    /// Most of them from one address. Absent: a quarter. Raise it, up to all, where many proxies share an address: behind a load balancer.
+    pub calls_in_flight_per_address: Option<u32>,
     /// Threads that serve. Absent: one for every processor that the container may use.
     pub threads: Option<u32>,
 }
@@ -235,12 +239,14 @@ impl Default for Listen {
             address: "0.0.0.0:15012".into(),
             plaintext: None,
             connections: 20_000,
+            connections_per_address: None,
             streams_per_connection: 100,
             message_bytes: 64 << 10,
             header_list_bytes: 64 << 10,
             handshake_seconds: 10,
             call_seconds: 5,
             calls_in_flight: 1_000,
+            calls_in_flight_per_address: None,
             threads: None,
         }
     }

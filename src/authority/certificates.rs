@@ -2,9 +2,11 @@
 //!
 //! Takes: PEM text. Gives: each certificate with its place, for messages. Not here: whether they may sign.
 
-use super::armour;
 use super::finding::Report;
-use crate::model::CaCertificate;
+use crate::model::{CaCertificate, pem};
+
+/// More blocks than any file of a CA needs.
+pub(super) const MOST_BLOCKS: usize = 64;
 
 /// A certificate and where it stands.
 #[derive(Clone, Debug)]
@@ -25,7 +27,7 @@ impl Placed {
 
 /// Reads every certificate of a file; whatever cannot be read goes into the report as an error, and whatever is no certificate as a warning.
 pub(super) fn read(file: &str, text: &[u8], report: &mut Report) -> Vec<Placed> {
-    let blocks = match armour::blocks(text) {
+    let blocks = match pem::blocks(text, MOST_BLOCKS) {
         Ok(blocks) => blocks,
         Err(error) => {
             report.refuse(file, &error, error.remedy());
@@ -36,7 +38,7 @@ pub(super) fn read(file: &str, text: &[u8], report: &mut Report) -> Vec<Placed> 
     let mut position = 0;
     for block in blocks {
         let label = block.label.as_str();
-        if label != "CERTIFICATE" {
+        if label != pem::CERTIFICATE {
             other_block(file, label, block.line, report);
             continue;
         }

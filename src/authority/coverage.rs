@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::steering::Command;
 use crate::model::Timestamp;
 
 /// The mark of one snapshot. A leaf that lasts longer must ask first; the mark is then raised well beyond it, so that few have to.
@@ -14,7 +13,15 @@ pub struct Coverage {
     until: AtomicI64,
     era: u64,
     /// None: nothing ever changes, so nothing needs to be remembered.
-    keeper: Option<mpsc::Sender<Command>>,
+    keeper: Option<mpsc::Sender<Ask>>,
+}
+
+/// May a leaf leave that lasts until then?
+#[derive(Debug)]
+pub(super) struct Ask {
+    pub coverage: Arc<Coverage>,
+    pub not_after: Timestamp,
+    pub reply: oneshot::Sender<Result<(), NotCovered>>,
 }
 
 /// A leaf may not leave: how long it lasts could not be put on record.
@@ -32,7 +39,7 @@ impl Coverage {
         }
     }
 
-    pub(super) fn new(era: u64, until: Option<Timestamp>, keeper: mpsc::Sender<Command>) -> Self {
+    pub(super) fn new(era: u64, until: Option<Timestamp>, keeper: mpsc::Sender<Ask>) -> Self {
         Self {
             until: AtomicI64::new(until.map_or(i64::MIN, Timestamp::unix)),
             era,
@@ -48,12 +55,12 @@ impl Coverage {
         let gone = || NotCovered("the CA is closing".into());
         let keeper = self.keeper.as_ref().ok_or_else(gone)?;
         let (reply, answer) = oneshot::channel();
-        let command = Command::Cover {
+        let ask = Ask {
             coverage: self.clone(),
             not_after,
             reply,
         };
-        keeper.send(command).await.map_err(|_| gone())?;
+        keeper.send(ask).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
 

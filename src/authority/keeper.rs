@@ -3,24 +3,25 @@
 //! Takes: an opened CA. Gives: a [`CaState`] after each change. One task owns everything here, so that no two changes meet.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
-use super::coverage::{Coverage, NotCovered};
+use super::coverage::{Ask, Coverage, NotCovered};
 use super::folder::{Folder, Look};
 use super::rotation::{Refused, Rotation};
 use super::snapshot::LoadedCa;
 use super::state::{CaState, Stopped};
 use super::steering::{Act, Command, Files, Status, SteeringError};
 use super::store::Stored;
-use super::{CaKind, CaSnapshot, Config, Finding, Findings, Source};
+use super::{CaKind, CaSnapshot, Config, Finding, Findings, Report, Source, renew, self_signed};
 use crate::model::{Bundle, CaCertificate, Fingerprint, Timestamp};
 use crate::platform::Clock;
 use crate::platform::files::{DirectoryLock, FileError};
 use crate::platform::shutdown::Shutdown;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, Seldom};
 
 /// How often files and time are looked at: two looks must agree, and a change should sign within seconds.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -38,10 +39,12 @@ pub(super) struct Keeper {
     pub source: Source,
     pub files: Files,
     pub folder: Folder,
+    pub failing: Seldom,
     pub state: watch::Sender<Arc<CaState>>,
     pub commands: mpsc::Receiver<Command>,
-    /// The other end of `commands`, for [`Coverage`]. Weak: the loop ends when everyone else is gone.
-    pub line: mpsc::Sender<Command>,
+    pub asks: mpsc::Receiver<Ask>,
+    /// The other end of `asks`, for each [`Coverage`].
+    pub ask: mpsc::Sender<Ask>,
     pub _lock: DirectoryLock,
 }
 
@@ -61,9 +64,14 @@ impl Keeper {
             tokio::select! {
                 biased;
                 () = shutdown.asked() => return,
+                Some(Ask { coverage, not_after, reply }) = self.asks.recv() => {
+                    // Whoever asked may have given up: an answer that nobody takes is no failure.
+                    let _ = reply.send(self.cover(&coverage, not_after));
+                }
                 Some(command) = self.commands.recv() => self.answer(command).await,
                 _ = look.tick() => {
                     let _ = self.look();
+                    self.renew();
                     self.settle();
                 }
             }
@@ -71,13 +79,7 @@ impl Keeper {
     }
 
     async fn answer(&mut self, command: Command) {
-        // Whoever asked may have given up: an answer that nobody takes is no failure.
         match command {
-            Command::Cover {
-                coverage,
-                not_after,
-                reply,
-            } => drop(reply.send(self.cover(&coverage, not_after))),
             Command::Status { reply } => drop(reply.send(self.status())),
             Command::Act { act, pending, reply } => {
                 let present = self.stored.rotation.pending();
@@ -87,7 +89,10 @@ impl Keeper {
                     Act::Reload => {
                         let _ = self.look();
                         tokio::time::sleep(LOOK_AGAIN).await;
-                        self.look()
+                        let looked = self.look();
+                        self.renew();
+                        self.settle();
+                        looked
                     }
                     act => self.act(act),
                 };
@@ -128,6 +133,7 @@ impl Keeper {
                 })
             }
             Act::Forget { root, force } => self.change(|rotation| rotation.forget(root, force)),
+            Act::Rotate => self.rotate(),
             Act::Reload => self.look(),
         }
     }
@@ -253,12 +259,86 @@ impl Keeper {
         Ok(())
     }
 
+    /// A new root beside the one that signs.
+    fn rotate(&mut self) -> Result<(), SteeringError> {
+        if !matches!(self.source, Source::SelfSigned(_)) {
+            return Err(SteeringError::NotSelfSigned);
+        }
+        if self.stored.rotation.pending().is_some() {
+            return Err(SteeringError::NoRoot(
+                "a change of root is pending; let it end first".into(),
+            ));
+        }
+        let failed = |error: &dyn std::fmt::Display| SteeringError::NoRoot(error.to_string());
+        let directory =
+            self_signed::rotate(&self.config.self_signed, self.clock.now()).map_err(|error| failed(&error))?;
+        let offered = self.offer_own(directory.clone());
+        if offered.is_err() {
+            let _ = self_signed::remove(&directory);
+        }
+        offered
+    }
+
+    /// Gives a root of our own new dates in time: the same name and key, so that whatever it signed stays good.
+    fn renew(&mut self) {
+        let Source::SelfSigned(directory) = self.source.clone() else {
+            return;
+        };
+        let Some(set) = self.sets.iter().rfind(|set| set.source == self.source) else {
+            return;
+        };
+        let now = self.clock.now();
+        if !renew::is_due(set.ca.root().validity(), now) || self.stored.rotation.pending().is_some() {
+            return;
+        }
+        let renewed = self_signed::renew(&directory, &set.ca, self.config.self_signed.lifetime, now);
+        let renewed = renewed.map_err(|error| SteeringError::NoRoot(error.to_string()));
+        match renewed.and_then(|()| self.offer_own(directory)) {
+            Ok(()) => tracing::info!("the self-signed root was renewed: same name and key, new dates"),
+            Err(error) if self.failing.is_due(now) => {
+                tracing::error!(%error, "the self-signed root could not be renewed, and it ends soon");
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn offer_own(&mut self, directory: PathBuf) -> Result<(), SteeringError> {
+        let mut report = Report::default();
+        match self_signed::inspect(&directory, self.clock.now(), &mut report)? {
+            self_signed::State::Usable(ca) => self.offer(Set {
+                ca: Arc::from(ca),
+                source: Source::SelfSigned(directory),
+            }),
+            _ => Err(SteeringError::NoRoot(Findings(report.errors).to_string())),
+        }
+    }
+
+    /// Roots of our own that another one of ours replaced, and that nobody trusts any more: their keys go.
+    fn clear(&self) {
+        let Ok(directories) = self_signed::directories(&self.config.self_signed.directory) else {
+            return;
+        };
+        let gone = |directory: &&PathBuf| {
+            let source = Source::SelfSigned(directory.to_path_buf());
+            source != self.source && !self.sets.iter().any(|set| set.source == source)
+        };
+        if !matches!(self.source, Source::SelfSigned(_)) {
+            return;
+        }
+        for directory in directories.iter().rev().skip(1).filter(gone) {
+            if let Err(error) = self_signed::remove(directory) {
+                tracing::warn!(%error, "the key of a retired root could not be removed");
+            }
+        }
+    }
+
     /// Shows what is in force to the rest of the house.
     pub fn publish(&mut self) {
         let rotation = &self.stored.rotation;
         // A key whose root nobody is told to trust any more is of no use, and should not lie about.
         let roots = &self.stored.roots;
         self.sets.retain(|set| roots.iter().any(|root| set.ca.is_under(root)));
+        self.clear();
         let Some(state) = self.current() else { return };
         let chain = state.signing.as_ref().map_or(&[][..], |ca| ca.chain());
         self.metrics.certificates.set_ca(chain, &state.bundle);
@@ -277,7 +357,7 @@ impl Keeper {
         let rotation = &self.stored.rotation;
         let bundle = Bundle::new(self.stored.roots.iter().cloned())?;
         let snapshot = |root: &CaCertificate, set: &Set| {
-            let coverage = Coverage::new(rotation.number(), rotation.covered(), self.line.clone());
+            let coverage = Coverage::new(rotation.number(), rotation.covered(), self.ask.clone());
             let coverage = Arc::new(coverage);
             Arc::new(CaSnapshot::new(
                 set.ca.clone(),

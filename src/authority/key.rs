@@ -2,10 +2,10 @@
 //!
 //! Takes: PEM text and the certificate it must belong to. Gives: a key that signs. Never prints any of it.
 
-use super::armour;
-use super::certificates::Placed;
+use super::certificates::{MOST_BLOCKS, Placed};
 use super::finding::Report;
 use crate::model::key_algorithm::KeyError;
+use crate::model::pem;
 use crate::platform::crypto::{self, KeyFormat, PrivateKeyError, SigningKey};
 
 /// The one private key of a file, still undecoded.
@@ -18,7 +18,7 @@ const MAKE_ANOTHER: &str = "make a CA with a P-256, P-384 or Ed25519 key, or an 
 
 /// Finds the one private key of a file. Blocks before it that are no keys are fine: `openssl ecparam -genkey` writes `EC PARAMETERS`.
 pub(super) fn find(file: &str, text: &[u8], report: &mut Report) -> Option<Found> {
-    let blocks = armour::blocks(text)
+    let blocks = pem::blocks(text, MOST_BLOCKS)
         .map_err(|error| report.refuse(file, &error, error.remedy()))
         .ok()?;
     let mut keys = Vec::new();

@@ -3,7 +3,6 @@
 //! Takes: a directory (self-signed or plugged-in `cacerts`) and the time. Gives: [`CaSnapshot`], checked whole, or everything that is wrong
 //! with the files. Not here: what is issued under it.
 
-mod armour;
 mod certificates;
 mod chain;
 mod coverage;
@@ -15,6 +14,7 @@ mod layout;
 mod link;
 mod member;
 mod plugged_in;
+mod renew;
 mod root;
 pub mod rotation;
 mod self_signed;
@@ -49,7 +49,7 @@ use crate::model::Timestamp;
 use crate::platform::Clock;
 use crate::platform::files::{self, DirectoryLock, FileError, LockError};
 use crate::platform::shutdown::Shutdown;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, Seldom};
 
 /// Where istiod looks for a plugged-in CA, and where its chart mounts the Secret `cacerts`.
 pub const PLUGGED_IN_DIRECTORY: &str = "/etc/cacerts";
@@ -102,6 +102,7 @@ pub struct Authority {
     /// What an admin should look at.
     pub warnings: Vec<Finding>,
     keeper: Keeper,
+    steering: Steering,
 }
 
 impl fmt::Debug for Authority {
@@ -125,7 +126,7 @@ impl Authority {
 
     /// A line to it, for as long as it is [run](Self::run).
     pub fn steering(&self) -> Steering {
-        Steering::new(self.keeper.line.clone())
+        self.steering.clone()
     }
 
     /// Looks at files and time, and answers whoever holds a [`Steering`], until asked to stop. Reads and writes files, so it wants a thread of
@@ -197,8 +198,10 @@ pub enum Error {
     File(#[from] FileError),
 }
 
-/// Most commands that wait for the keeper: a burst of calls whose leaves last longer than any before.
+/// Most calls that wait for the keeper: a burst whose leaves last longer than any before.
 const MOST_WAITING: usize = 4096;
+/// Most commands of admins that wait.
+const MOST_COMMANDS: usize = 16;
 
 /// Opens the CA, and makes a self-signed root where none ever was.
 ///
@@ -230,7 +233,8 @@ pub fn open(config: &Config, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Re
         (None, Some(set)) => Stored::begin(Rotation::begin(&set.ca.offer(None)), set.ca.roots()),
         (None, None) => return Err(Error::NothingPluggedIn(config.plugged_in_directory.clone())),
     };
-    let (line, commands) = mpsc::channel(MOST_WAITING);
+    let (ask, asks) = mpsc::channel(MOST_WAITING);
+    let (line, commands) = mpsc::channel(MOST_COMMANDS);
     let mut keeper = Keeper {
         sets: others(config, &stored, set.as_ref(), now),
         config: config.clone(),
@@ -238,6 +242,7 @@ pub fn open(config: &Config, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Re
         metrics,
         source: source.clone(),
         files,
+        failing: Seldom::every(3600),
         folder: Folder::new(config.plugged_in_directory.clone()),
         state: watch::channel(Arc::new(
             CaState::before(&stored.roots).ok_or_else(|| Error::NothingPluggedIn(directory.clone()))?,
@@ -245,7 +250,8 @@ pub fn open(config: &Config, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Re
         .0,
         stored,
         commands,
-        line,
+        asks,
+        ask,
         _lock: lock,
     };
     if let Some(Err(error)) = set.map(|set| keeper.offer(set)) {
@@ -260,6 +266,7 @@ pub fn open(config: &Config, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Re
         source,
         warnings,
         keeper,
+        steering: Steering::new(line),
     })
 }
 
@@ -281,11 +288,16 @@ fn offered(
         });
     }
     let mut report = Report::default();
-    let ca = self_signed::open(&config.self_signed, now, &mut report)?;
+    let directory = self_signed::present(&config.self_signed.directory)?;
+    let own = SelfSignedConfig {
+        directory: directory.clone(),
+        ..config.self_signed.clone()
+    };
+    let ca = self_signed::open(&own, now, &mut report)?;
     warnings.extend(report.warnings);
     Ok(Set {
         ca: Arc::new(ca),
-        source: Source::SelfSigned(config.self_signed.directory.clone()),
+        source: Source::SelfSigned(directory),
     })
 }
 
@@ -293,15 +305,17 @@ fn offered(
 fn others(config: &Config, stored: &Stored, offered: Option<&Set>, now: Timestamp) -> Vec<Set> {
     let is_offered = |source: &Source| offered.is_some_and(|set| set.source == *source);
     let mut found = Vec::new();
-    let own = Source::SelfSigned(config.self_signed.directory.clone());
-    if !is_offered(&own)
-        && let Ok(self_signed::State::Usable(ca)) =
-            self_signed::inspect(&config.self_signed.directory, now, &mut Report::default())
-    {
-        found.push(Set {
-            ca: Arc::from(ca),
-            source: own,
-        });
+    for directory in self_signed::directories(&config.self_signed.directory).unwrap_or_default() {
+        let inspected = self_signed::inspect(&directory, now, &mut Report::default());
+        let source = Source::SelfSigned(directory);
+        if !is_offered(&source)
+            && let Ok(self_signed::State::Usable(ca)) = inspected
+        {
+            found.push(Set {
+                ca: Arc::from(ca),
+                source,
+            });
+        }
     }
     let plugged_in = Source::PluggedIn(config.plugged_in_directory.clone());
     if stored.plugged_in
@@ -323,6 +337,7 @@ pub fn inspect(config: &Config, now: Timestamp) -> Result<Inspection, Error> {
     if plugged_in_is_wanted(config, stored.as_ref())? {
         return Ok(inspect_plugged_in(&config.plugged_in_directory, now)?);
     }
+    let directory = &self_signed::present(directory)?;
     let mut report = Report::default();
     let state = self_signed::inspect(directory, now, &mut report)?;
     Ok(Inspection {

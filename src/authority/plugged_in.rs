@@ -8,8 +8,8 @@ use std::path::Path;
 use super::certificates::{self, Placed};
 use super::finding::Report;
 use super::layout::{self, Files, Layout};
-use super::{LoadedCa, armour, chain, key, member};
-use crate::model::{Bundle, Timestamp};
+use super::{LoadedCa, chain, key, member};
+use crate::model::{Bundle, Timestamp, pem};
 use crate::platform::files::FileError;
 
 /// Loads the CA of a directory. `None` with nothing reported: there is no file of a plugged-in CA.
@@ -25,7 +25,7 @@ pub(super) fn assemble(layout: &Layout, files: &Files, now: Timestamp, report: &
     let own = certificates::read(layout.certificate, &files.certificate, report);
     let roots = certificates::read(layout.roots, &files.roots, report);
     let chain = match (layout.chain, &files.chain) {
-        (Some(name), Some(bytes)) if !armour::is_blank(bytes) => certificates::read(name, bytes, report),
+        (Some(name), Some(bytes)) if !pem::is_blank(bytes) => certificates::read(name, bytes, report),
         _ => Vec::new(),
     };
     let whole = report.errors.is_empty();

@@ -37,6 +37,9 @@ pub enum RootError {
     /// The lifetime leads out of what a certificate can say.
     #[error("cannot make a root: its lifetime ends outside the years that a certificate can name")]
     Time,
+    /// Another make than ours, such as a version 1 certificate.
+    #[error("cannot renew the root: its certificate has an unusual shape; make another root (countersign root rotate)")]
+    Shape,
     /// No randomness.
     #[error("cannot make a root: {0}")]
     Random(#[from] RandomError),

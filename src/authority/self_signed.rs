@@ -17,8 +17,8 @@ use zeroize::Zeroizing;
 use super::finding::Report;
 use super::layout::{Files, Layout};
 use super::root::{self, RootAlgorithm};
-use super::{Error, LoadedCa, plugged_in};
-use crate::model::{Lifetime, Timestamp};
+use super::{Error, LoadedCa, plugged_in, renew};
+use crate::model::{CaCertificate, Lifetime, Timestamp};
 use crate::platform::files::{self, FileError, Mode};
 use crate::platform::{Random, SystemRandom};
 
@@ -26,6 +26,8 @@ const CERTIFICATE: &str = "ca-cert.pem";
 const KEY: &str = "ca-key.pem";
 const NEW_KEY: &str = "ca-key.pem.new";
 const ROOTS: &str = "root-cert.pem";
+/// Before the number of a further root, which has a directory of its own.
+const FURTHER: &str = "root-";
 const LARGEST: u64 = 1 << 20;
 
 /// What a self-signed root is, and where it is kept.
@@ -166,6 +168,73 @@ pub(super) fn open(config: &SelfSignedConfig, now: Timestamp, report: &mut Repor
             findings: std::mem::take(&mut report.errors).into(),
         }),
     }
+}
+
+/// The subdirectories of further roots, made by [`rotate`], oldest first.
+fn further(base: &Path) -> Result<Vec<PathBuf>, FileError> {
+    if !files::exists(base)? {
+        return Ok(Vec::new());
+    }
+    let number = |name: &String| name.strip_prefix(FURTHER)?.parse::<u32>().ok();
+    let mut numbers: Vec<u32> = files::list(base)?.iter().filter_map(number).collect();
+    numbers.sort_unstable();
+    Ok(numbers
+        .into_iter()
+        .map(|number| base.join(format!("{FURTHER}{number}")))
+        .collect())
+}
+
+/// Every directory that holds, or should hold, a root: the first one's, which is the base, then further ones. One in which a crash left
+/// nothing that was ever used is not among them.
+pub(super) fn directories(base: &Path) -> Result<Vec<PathBuf>, FileError> {
+    let mut all = vec![base.to_owned()];
+    for directory in further(base)? {
+        if files::exists(&directory.join(CERTIFICATE))? {
+            all.push(directory);
+        }
+    }
+    Ok(all)
+}
+
+/// The directory of the root that is to sign: the last.
+pub(super) fn present(base: &Path) -> Result<PathBuf, FileError> {
+    Ok(directories(base)?.pop().unwrap_or_else(|| base.to_owned()))
+}
+
+/// Makes another root with a key of its own beside those that are there. Nothing is taken away.
+pub(super) fn rotate(config: &SelfSignedConfig, now: Timestamp) -> Result<PathBuf, Error> {
+    let last = further(&config.directory)?.pop();
+    let last = last.and_then(|last| last.file_name()?.to_str()?.strip_prefix(FURTHER)?.parse::<u32>().ok());
+    let directory = config.directory.join(format!("{FURTHER}{}", last.unwrap_or(1) + 1));
+    files::create_private_directory(&directory)?;
+    let config = SelfSignedConfig {
+        directory: directory.clone(),
+        ..config.clone()
+    };
+    create(&config, now, &SystemRandom::default())?;
+    finish(&directory)?;
+    Ok(directory)
+}
+
+/// Gives the root of a directory new dates. The old certificate stays in `root-cert.pem` until it has expired. A crash between the two writes
+/// leaves a certificate and a bundle that fit each other.
+pub(super) fn renew(directory: &Path, ca: &LoadedCa, lifetime: Lifetime, now: Timestamp) -> Result<(), Error> {
+    let renewed = renew::renew(ca, lifetime, now, &SystemRandom::default())?;
+    let valid = |root: &&CaCertificate| root.validity().not_after >= now;
+    let before = ca.roots().roots().iter().filter(valid).map(CaCertificate::pem);
+    let roots: String = std::iter::once(renewed.pem()).chain(before).collect();
+    files::write(&directory.join(ROOTS), roots.as_bytes(), Mode::Public)?;
+    files::write(&directory.join(CERTIFICATE), renewed.pem().as_bytes(), Mode::Public)?;
+    Ok(())
+}
+
+/// Removes the key and the certificates of a root that nobody trusts any more.
+pub(super) fn remove(directory: &Path) -> Result<(), FileError> {
+    // The certificate goes last: until then the directory says that a root was there.
+    for name in [KEY, NEW_KEY, ROOTS, CERTIFICATE] {
+        files::remove(&directory.join(name))?;
+    }
+    Ok(())
 }
 
 /// Steps 1 and 2.

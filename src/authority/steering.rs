@@ -2,14 +2,11 @@
 //!
 //! Takes: acts, from the admin's door. Gives: [`Status`]. Not here: who may ask (the door), what an act does (`rotation`, `keeper`).
 
-use std::sync::Arc;
-
 use tokio::sync::{mpsc, oneshot};
 
-use super::coverage::{Coverage, NotCovered};
 use super::rotation::{Outlook, Refused};
 use super::{Finding, Source};
-use crate::model::{CaCertificate, Fingerprint, Timestamp};
+use crate::model::{CaCertificate, Fingerprint};
 use crate::platform::files::FileError;
 
 /// A line to the CA's keeper. Cloned freely; it answers one after the other.
@@ -19,12 +16,6 @@ pub struct Steering(mpsc::Sender<Command>);
 /// What the keeper is asked.
 #[derive(Debug)]
 pub(super) enum Command {
-    /// May a leaf leave that lasts until then?
-    Cover {
-        coverage: Arc<Coverage>,
-        not_after: Timestamp,
-        reply: oneshot::Sender<Result<(), NotCovered>>,
-    },
     Act {
         act: Act,
         /// Only while this root is the one that is to sign.
@@ -52,6 +43,8 @@ pub enum Act {
         /// Whatever it breaks.
         force: bool,
     },
+    /// A self-signed CA gets another root with a key of its own, which is a change of root.
+    Rotate,
     /// Look at the files now.
     Reload,
 }
@@ -68,6 +61,14 @@ pub enum SteeringError {
     /// The files are no CA.
     #[error("the files cannot be used, the last good ones sign on: {0}")]
     Files(String),
+    /// Only a self-signed CA makes roots.
+    #[error(
+        "a root can be made only where ca.type is self-signed: for a plugged-in CA put files with another root in place"
+    )]
+    NotSelfSigned,
+    /// It could not be made.
+    #[error("no root was made: {0}")]
+    NoRoot(String),
     /// The CA is closing.
     #[error("the CA is closing")]
     Closing,

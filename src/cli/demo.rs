@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::bail;
 use clap::{Args, ValueEnum};
 
 use super::output;
@@ -16,12 +17,13 @@ use crate::app::demo::{self, Options};
 #[derive(Debug, Args)]
 #[command(after_long_help = AFTER_HELP)]
 pub struct Arguments {
-    /// Leave everything in this directory: root-cert.pem, cert-chain.pem, key.pem, token, jwks.json, serve.yaml.
+    /// Leave everything in this directory: root-cert.pem, cert-chain.pem, key.pem, token, jwks.json, serve.yaml, address, and the CA in ca.
     ///
-    /// Without it, a new directory under the system's directory for temporary files.
+    /// Without it, a new directory under the system's directory for temporary files. It stays, for the printed commands to use; the demo says
+    /// where it is and how to remove it.
     #[arg(long, value_name = "DIRECTORY")]
     pub dir: Option<PathBuf>,
-    /// Stay up afterwards, until SIGTERM or SIGINT; the CA's address is in DIRECTORY/address.
+    /// Stay up afterwards, until SIGTERM or SIGINT; the CA's address is in DIRECTORY/address as soon as it listens.
     #[arg(long)]
     pub keep: bool,
     /// Also write DIRECTORY/tokens: this many tokens, one a line, each for an account and a pod of its own.
@@ -30,7 +32,7 @@ pub struct Arguments {
     /// How tokens are signed. Kubernetes signs with RS256; ES256 needs no key of yours.
     #[arg(long, value_enum, default_value_t = TokenAlgorithm::Es256)]
     pub tokens_algorithm: TokenAlgorithm,
-    /// The RSA key that signs tokens with RS256, PEM: `openssl genrsa 2048` makes one.
+    /// The RSA key that signs tokens with RS256, and only with it, PEM: `openssl genrsa 2048` makes one.
     #[arg(long, value_name = "FILE", required_if_eq("tokens_algorithm", "rs256"))]
     pub token_key: Option<PathBuf>,
 }
@@ -41,9 +43,10 @@ Examples:
     countersign demo
   Keep the CA up and ask it for another certificate
     countersign demo --dir /tmp/d --keep &
+    until test -s /tmp/d/address; do sleep 0.1; done
     countersign request --ca \"$(cat /tmp/d/address)\" --root /tmp/d/root-cert.pem --token /tmp/d/token --out /tmp/mine
   Tokens for a load test
-    countersign demo --dir /tmp/d --keep --tokens 100000 &
+    countersign demo --dir /tmp/load --keep --tokens 100000 &
 ";
 
 /// How demo tokens are signed.
@@ -56,14 +59,14 @@ pub enum TokenAlgorithm {
 }
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    if arguments.token_key.is_some() && arguments.tokens_algorithm == TokenAlgorithm::Es256 {
+        bail!("--token-key is for RS256; give --tokens-algorithm rs256 too");
+    }
     let options = Options {
         directory: arguments.dir.clone(),
         keep: arguments.keep,
         tokens: arguments.tokens,
-        token_key: match arguments.tokens_algorithm {
-            TokenAlgorithm::Es256 => None,
-            TokenAlgorithm::Rs256 => arguments.token_key.clone(),
-        },
+        token_key: arguments.token_key.clone(),
     };
     demo::run_blocking(&options, |step| output::result(step))?;
     Ok(ExitCode::SUCCESS)

@@ -16,7 +16,7 @@ mod testing;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use self::authenticate::{AuthenticateError, Authenticators};
 use self::authorize::{AuthorizeError, Grant, authorize};
@@ -26,7 +26,7 @@ pub use self::record::Issued;
 use crate::authority::{CaState, NotCovered, Stopped};
 use crate::model::{KeyAlgorithm, Kind, Lifetime, Request, Serial, ServingName};
 use crate::platform::crypto::SigningError;
-use crate::platform::{Clock, Random, RandomError, process};
+use crate::platform::{Clock, Random, RandomError, SlowWork, process};
 use crate::telemetry::metrics::Stage;
 use crate::telemetry::{Metrics, Seldom};
 
@@ -47,8 +47,8 @@ pub struct Issuer {
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     metrics: Arc<Metrics>,
-    /// Room for slow cryptography: as many at once as there are processors, the rest waits without a thread.
-    slow: Arc<Semaphore>,
+    /// Slow cryptography: as much at once as there are processors.
+    slow: SlowWork,
     clamping: Seldom,
 }
 
@@ -146,7 +146,7 @@ impl Issuer {
         random: Arc<dyn Random>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let slow = Arc::new(Semaphore::new(process::parallelism()));
+        let slow = SlowWork::new(process::parallelism());
         Self {
             authenticators,
             ca,
@@ -162,10 +162,10 @@ impl Issuer {
     /// Answers one request. `deadline` is passed on to whatever has to be asked elsewhere.
     pub async fn issue(&self, request: Request, deadline: Instant) -> Result<Issued, Refusal> {
         let start = self.clock.instant();
-        let signers = self.ca.borrow().clone();
+        let state = self.ca.borrow().clone();
         let caller = self
             .authenticators
-            .authenticate(&request, &signers.signers, self.clock.now(), deadline)
+            .authenticate(&request, &state, self.clock.now(), deadline, &self.slow)
             .await?;
         // Read after the wait for others: what was withdrawn meanwhile signs nothing.
         let ca = self.ca.borrow().signing.clone()?;
@@ -182,7 +182,7 @@ impl Issuer {
         let circumstances = Circumstances { ca, now, serial };
         let work = move || certify(grant, csr, lifetime, &policy, circumstances);
         let signed = if slow {
-            self.off_the_async_threads(work).await?
+            self.slow.run(work).await.ok_or(Refusal::Abandoned)??
         } else {
             work()?
         };
@@ -198,24 +198,6 @@ impl Issuer {
             }
         }
         Ok(issued)
-    }
-
-    async fn off_the_async_threads(
-        &self,
-        work: impl FnOnce() -> Result<sign::Signed, Refusal> + Send + 'static,
-    ) -> Result<sign::Signed, Refusal> {
-        let room = self
-            .slow
-            .clone()
-            .acquire_owned()
-            .await
-            .map_err(|_| Refusal::Abandoned)?;
-        let run = move || {
-            // The room is given back when the work is done, not when the caller gives up.
-            let _room = room;
-            work()
-        };
-        tokio::task::spawn_blocking(run).await.map_err(|_| Refusal::Abandoned)?
     }
 
     /// A certificate for our own server, for a key that the process made itself.

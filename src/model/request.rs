@@ -49,6 +49,7 @@ pub struct ClientCertificate {
 }
 
 /// A bearer token. It cannot print itself.
+#[derive(Clone)]
 pub struct BearerToken(zeroize::Zeroizing<String>);
 
 impl BearerToken {

@@ -9,7 +9,9 @@ pub mod private_socket;
 pub mod process;
 mod random;
 pub mod shutdown;
+mod slow_work;
 pub mod worker;
 
 pub use clock::{Clock, SystemClock, TestClock};
 pub use random::{Random, RandomError, SystemRandom};
+pub use slow_work::SlowWork;

@@ -37,6 +37,11 @@ pub struct ForgetRequest {
     pub force: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RotateRequest {
+    #[prost(string, tag = "1")]
+    pub reason: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReloadRequest {
     #[prost(string, tag = "1")]
     pub reason: ::prost::alloc::string::String,
@@ -358,6 +363,28 @@ pub mod admin_client {
                 .insert(GrpcMethod::new("countersign.admin.v1.Admin", "Forget"));
             self.inner.unary(req, path, codec).await
         }
+        /// A self-signed CA gets another root with a key of its own, which is a change of root.
+        pub async fn rotate(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RotateRequest>,
+        ) -> std::result::Result<tonic::Response<super::CaStatus>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/countersign.admin.v1.Admin/Rotate",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("countersign.admin.v1.Admin", "Rotate"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Looks at the CA's files now.
         pub async fn reload(
             &mut self,
@@ -419,6 +446,11 @@ pub mod admin_server {
         async fn forget(
             &self,
             request: tonic::Request<super::ForgetRequest>,
+        ) -> std::result::Result<tonic::Response<super::CaStatus>, tonic::Status>;
+        /// A self-signed CA gets another root with a key of its own, which is a change of root.
+        async fn rotate(
+            &self,
+            request: tonic::Request<super::RotateRequest>,
         ) -> std::result::Result<tonic::Response<super::CaStatus>, tonic::Status>;
         /// Looks at the CA's files now.
         async fn reload(
@@ -703,6 +735,49 @@ pub mod admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ForgetSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/countersign.admin.v1.Admin/Rotate" => {
+                    #[allow(non_camel_case_types)]
+                    struct RotateSvc<T: Admin>(pub Arc<T>);
+                    impl<T: Admin> tonic::server::UnaryService<super::RotateRequest>
+                    for RotateSvc<T> {
+                        type Response = super::CaStatus;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RotateRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::rotate(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RotateSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -27,7 +27,8 @@ use crate::platform::process;
 use crate::platform::shutdown::Shutdown;
 use crate::proto::admin::admin_server::{Admin, AdminServer};
 use crate::proto::admin::{
-    ActivateNowRequest, CaStatus, ConfirmRequest, ForgetRequest, ReloadRequest, StatusRequest, WithdrawRequest,
+    ActivateNowRequest, CaStatus, ConfirmRequest, ForgetRequest, ReloadRequest, RotateRequest, StatusRequest,
+    WithdrawRequest,
 };
 
 /// Open connections at once; more wait in the socket's queue.
@@ -219,6 +220,11 @@ impl Admin for Desk {
         let root = fingerprint(&root)?;
         let name = if force { "retire by force" } else { "retire" };
         self.act(name, Act::Forget { root, force }, Some(root), reason).await
+    }
+
+    async fn rotate(&self, call: Request<RotateRequest>) -> Result<Response<CaStatus>, Status> {
+        let RotateRequest { reason } = call.into_inner();
+        self.act("rotate", Act::Rotate, None, reason).await
     }
 
     async fn reload(&self, call: Request<ReloadRequest>) -> Result<Response<CaStatus>, Status> {

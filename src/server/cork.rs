@@ -2,7 +2,8 @@
 //! TLS record, a system call and a packet. Here frames are gathered while the connection is being polled and leave when it has nothing
 //! more to do, which under load is one write for the answers to many calls.
 //!
-//! Takes: a stream. Gives: the same stream for HTTP/2, and a [`Corked::drive`] that polls the connection and then lets the bytes out.
+//! Takes: a stream. Gives: the same stream for HTTP/2, and a [`Corked::drive`] that polls the connection and then lets the bytes out, for as
+//! long as the [`Patience`] with the peer lasts.
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
@@ -12,13 +13,17 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::patience::{Patience, Progress};
+
 /// From so many bytes on, HTTP/2 waits until they have left: a peer that does not read makes us hold no more. Two full TLS records.
 const MOST: usize = 32 * 1024;
 /// Room for an answer, so that it is not made bit by bit.
 const USUAL: usize = 4 * 1024;
+/// More than a stream below us holds before it says that it is full: TLS gathers 64 kB and their framing.
+const HELD_BELOW: u64 = 68 * 1024;
 
-/// Of the connection, or of the stream below it.
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+/// Of the connection, or of the stream below it, or [`Impatience`](super::patience::Impatience).
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// A handle on a stream whose writes wait for [`Corked::drive`].
 pub struct Corked<S>(Arc<Mutex<Gathered<S>>>);
@@ -28,8 +33,12 @@ struct Gathered<S> {
     waiting: Vec<u8>,
     /// How much of `waiting` has left.
     left: usize,
-    /// The stream holds bytes that its own flush must push out.
-    unflushed: bool,
+    /// Bytes that the peer has sent.
+    heard: u64,
+    /// Bytes that the stream has taken.
+    taken: u64,
+    /// How many of them its own flush has pushed out.
+    flushed: u64,
     /// The peer said that it sends no more.
     ended: bool,
 }
@@ -41,7 +50,9 @@ impl<S> Corked<S> {
             stream,
             waiting: Vec::new(),
             left: 0,
-            unflushed: false,
+            heard: 0,
+            taken: 0,
+            flushed: 0,
             ended: false,
         })))
     }
@@ -57,17 +68,22 @@ impl<S> Corked<S> {
 }
 
 impl<S: AsyncWrite + Unpin> Corked<S> {
-    /// Runs `connection`, which writes to the other handle, to its end; lets out what it wrote whenever it pauses.
+    /// Runs `connection`, which writes to the other handle, to its end or that of our patience; lets out what it wrote whenever it pauses.
     pub async fn drive<T, E: Into<Failure>>(
         &self,
         mut connection: Pin<&mut impl Future<Output = Result<T, E>>>,
+        patience: &mut Patience,
     ) -> Result<T, Failure> {
         poll_fn(|context| {
             let polled = connection.as_mut().poll(context);
             if polled.is_pending() {
+                let mut gathered = self.lock();
                 // When the peer does not take them now, this task is woken when it does.
-                if let Poll::Ready(Err(error)) = self.lock().poll_out(context) {
+                if let Poll::Ready(Err(error)) = gathered.poll_out(context) {
                     return Poll::Ready(Err(error.into()));
+                }
+                if let Poll::Ready(why) = patience.poll(gathered.progress(), context) {
+                    return Poll::Ready(Err(why.into()));
                 }
             }
             polled.map_err(Into::into)
@@ -81,21 +97,32 @@ impl<S: AsyncWrite + Unpin> Gathered<S> {
         while let Some(rest @ [_, ..]) = self.waiting.get(self.left..) {
             match ready!(Pin::new(&mut self.stream).poll_write(context, rest))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                written => self.left += written,
+                written => {
+                    self.left += written;
+                    self.taken += written as u64;
+                }
             }
-            self.unflushed = true;
         }
         self.waiting.clear();
         self.left = 0;
-        if self.unflushed {
+        if self.flushed < self.taken {
             ready!(Pin::new(&mut self.stream).poll_flush(context))?;
-            self.unflushed = false;
+            self.flushed = self.taken;
             // An idle connection holds no buffer.
             if self.waiting.capacity() > 0 {
                 self.waiting = Vec::new();
             }
         }
         Poll::Ready(Ok(()))
+    }
+
+    fn progress(&self) -> Progress {
+        Progress {
+            heard: self.heard,
+            said: self.taken + (self.waiting.len() - self.left) as u64,
+            // A busy peer may never let the stream run dry, but what it took so long ago has left.
+            left: self.flushed.max(self.taken.saturating_sub(HELD_BELOW)),
+        }
     }
 
     fn poll_room(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -114,7 +141,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Corked<S> {
         let mut gathered = self.lock();
         let before = buffer.filled().len();
         ready!(Pin::new(&mut gathered.stream).poll_read(context, buffer))?;
-        gathered.ended |= buffer.filled().len() == before && buffer.remaining() > 0;
+        let read = buffer.filled().len() - before;
+        gathered.heard += read as u64;
+        gathered.ended |= read == 0 && buffer.remaining() > 0;
         Poll::Ready(Ok(()))
     }
 }
@@ -162,11 +191,16 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Corked<S> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, BufWriter, DuplexStream, duplex};
+    use tokio::time::{Instant, sleep};
+
+    use super::super::patience::Impatience;
     use super::*;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
     /// Writes to a [`duplex`] pipe and counts how often.
-    struct Counted(tokio::io::DuplexStream, Arc<Mutex<usize>>);
+    struct Counted(DuplexStream, Arc<Mutex<usize>>);
 
     impl AsyncRead for Counted {
         fn poll_read(mut self: Pin<&mut Self>, c: &mut Context<'_>, b: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -187,10 +221,15 @@ mod tests {
         }
     }
 
-    fn corked(room: usize) -> (Corked<Counted>, tokio::io::DuplexStream, Arc<Mutex<usize>>) {
+    fn corked(room: usize) -> (Corked<Counted>, DuplexStream, Arc<Mutex<usize>>) {
         let (ours, theirs) = duplex(room);
         let writes = Arc::new(Mutex::new(0));
         (Corked::new(Counted(ours, writes.clone())), theirs, writes)
+    }
+
+    fn patience() -> Patience {
+        let span = Duration::from_secs(5);
+        Patience::new(Instant::now() + span, span, Arc::default())
     }
 
     #[tokio::test]
@@ -214,7 +253,8 @@ mod tests {
             assert_eq!(&said, b"frameframeframe");
             peer.write_all(b"ok").await.unwrap();
         };
-        let (ended, ()) = tokio::join!(corked.drive(connection.as_mut()), peer);
+        let mut patience = patience();
+        let (ended, ()) = tokio::join!(corked.drive(connection.as_mut(), &mut patience), peer);
         assert_eq!(&ended.unwrap(), b"ok");
     }
 
@@ -231,7 +271,8 @@ mod tests {
             }
             handle.shutdown().await
         });
-        let mut driven = std::pin::pin!(corked.drive(connection.as_mut()));
+        let mut patience = patience();
+        let mut driven = std::pin::pin!(corked.drive(connection.as_mut(), &mut patience));
         poll_fn(|context| {
             assert!(driven.as_mut().poll(context).is_pending());
             Poll::Ready(())
@@ -243,6 +284,51 @@ mod tests {
         let (ended, read) = tokio::join!(driven, peer.read_to_end(&mut all));
         ended.unwrap();
         assert_eq!(read.unwrap(), 400 * 1024);
+    }
+
+    /// A peer that spoke and reads so many bytes a second; how our side of the connection ends, which wants to send 400 kB.
+    async fn slow(
+        stream: impl AsyncWrite + AsyncRead + Unpin,
+        mut peer: DuplexStream,
+        pace: usize,
+    ) -> Result<(), Failure> {
+        let corked = Corked::new(stream);
+        let mut handle = corked.handle();
+        let mut connection = std::pin::pin!(async move {
+            handle.read_exact(&mut [0; 24]).await?;
+            for _ in 0..400 {
+                handle.write_all(&[b'x'; 1000]).await?;
+            }
+            handle.shutdown().await
+        });
+        peer.write_all(&[b'p'; 24]).await.unwrap();
+        let reader = async {
+            let mut bytes = vec![0; pace];
+            while pace > 0 && peer.read_exact(&mut bytes).await.is_ok() {
+                sleep(Duration::from_secs(1)).await;
+            }
+            std::future::pending().await
+        };
+        let mut patience = patience();
+        tokio::select! {
+            ended = corked.drive(connection.as_mut(), &mut patience) => ended,
+            () = reader => Ok(()),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_takes_nothing_is_cut_and_a_slow_one_is_not() {
+        for (pace, cut) in [(0, true), (1, true), (50_000, false)] {
+            let (ours, theirs) = duplex(1024);
+            let ended = slow(ours, theirs, pace).await;
+            // TLS gathers what the socket does not take.
+            let (ours, theirs) = duplex(1024);
+            let gathered = slow(BufWriter::with_capacity(64 * 1024, ours), theirs, pace).await;
+            for ended in [ended, gathered] {
+                let why = ended.err().map(|error| *error.downcast::<Impatience>().unwrap());
+                assert_eq!(why, cut.then_some(Impatience::Unread), "{pace}");
+            }
+        }
     }
 
     #[tokio::test]
@@ -265,6 +351,7 @@ mod tests {
             handle.write_all(b"frame").await?;
             std::future::pending::<io::Result<()>>().await
         });
-        assert!(corked.drive(connection.as_mut()).await.is_err());
+        let mut patience = patience();
+        assert!(corked.drive(connection.as_mut(), &mut patience).await.is_err());
     }
 }

@@ -16,6 +16,7 @@ use crate::platform::Clock;
 use crate::proto::istio::istio_certificate_service_server::IstioCertificateService;
 use crate::proto::istio::{IstioCertificateRequest, IstioCertificateResponse};
 use crate::telemetry::Metrics;
+use crate::telemetry::log::REFUSED;
 use crate::telemetry::metrics::{SignError, Stage};
 
 /// What is known of the other end of a connection.
@@ -72,7 +73,7 @@ impl IstioCertificateService for CertificateService {
                 let code = status::name(status.code());
                 self.count(&refusal, code);
                 tracing::info!(
-                    target: "countersign::refused",
+                    target: REFUSED,
                     reason = refusal.label(),
                     code,
                     peer = %self.peer.address,

@@ -10,7 +10,7 @@ use super::Parts;
 use crate::authority::{CaSnapshot, CaState};
 use crate::model::{Lifetime, Timestamp};
 use crate::platform::shutdown::Shutdown;
-use crate::telemetry::{Condition, Seldom};
+use crate::telemetry::{Condition, Seldom, Trouble};
 
 /// How old an answer may be.
 const EVERY: Duration = Duration::from_secs(5);
@@ -72,10 +72,10 @@ impl Health {
         let check = tokio::task::spawn_blocking(move || can_sign(&ca, now, minimum));
         match check
             .await
-            .unwrap_or_else(|_| Err("the check itself failed".to_owned()))
+            .unwrap_or_else(|gone| Err(trouble("the check itself failed", &gone)))
         {
             Ok(()) => self.signing.met(),
-            Err(why) => self.signing.failed(why),
+            Err(trouble) => self.signing.failed(trouble),
         }
         let ready = self.parts.readiness.report().is_ready();
         self.report(if ready {
@@ -93,20 +93,34 @@ impl Health {
     }
 }
 
-fn can_sign(ca: &CaState, now: Timestamp, minimum: Lifetime) -> Result<(), String> {
+fn can_sign(ca: &CaState, now: Timestamp, minimum: Lifetime) -> Result<(), Trouble> {
     match &ca.signing {
         Ok(ca) => test_signature(ca, now, minimum),
-        Err(why) => Err(why.to_string()),
+        Err(why) => Err(trouble(
+            "the CA may not sign now: countersign root status says why",
+            why,
+        )),
     }
 }
 
-fn test_signature(ca: &CaSnapshot, now: Timestamp, minimum: Lifetime) -> Result<(), String> {
+fn trouble(public: &'static str, detail: &dyn std::fmt::Display) -> Trouble {
+    Trouble {
+        public,
+        detail: detail.to_string(),
+    }
+}
+
+fn test_signature(ca: &CaSnapshot, now: Timestamp, minimum: Lifetime) -> Result<(), Trouble> {
     let validity = ca.validity();
     if !validity.contains(now) || validity.not_after.since(now) < minimum.seconds() {
-        return Err(format!(
+        let public = "the CA's certificates are not valid now or end too soon: renew the signing certificate";
+        let detail = format_args!(
             "the CA's certificates are valid from {} to {}: renew the signing certificate",
             validity.not_before, validity.not_after
-        ));
+        );
+        return Err(trouble(public, &detail));
     }
-    ca.ca().test_signature().map_err(|error| error.to_string())
+    ca.ca()
+        .test_signature()
+        .map_err(|error| trouble("a test signature of the CA's key failed", &error))
 }

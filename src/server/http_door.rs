@@ -1,4 +1,5 @@
-//! The HTTP door for those who watch over us: `/metrics`, `/healthz` (the process runs), `/readyz` (it can answer; if not, why).
+//! The HTTP door for those who watch over us: `/metrics`, `/healthz` (the process runs), `/readyz` (it can answer; if not, what
+//! kind of trouble it is in).
 
 use std::sync::Arc;
 use std::time::Duration;

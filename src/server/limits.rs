@@ -1,68 +1,124 @@
-//! Bounds on one call: how many at once, and for how long. Both answer with codes that Istio's agent retries; tonic's own timeout layer
-//! answers CANCELLED, which it never does.
+//! Bounds on one call: a place among those in flight, and a time. Both answer with codes that Istio's agent retries; tonic's own timeout
+//! layer answers CANCELLED, which it never does.
 
 use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::HeaderMap;
-use tokio::sync::Semaphore;
+use http::{HeaderMap, Request, Response};
+use hyper::body::{Bytes, Frame, Incoming};
+use tokio::time::Sleep;
 use tonic::Status;
 use tonic::body::Body;
 
+use super::answer::Answer;
 use super::grpc::Deadline;
+use super::visitors::{Full, Place, Pool, Visitor};
 use crate::platform::Clock;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, Seldom};
 
 /// The bounds.
 pub struct CallLimits {
-    /// Room for calls in flight.
-    room: Semaphore,
     /// The longest that a call may take.
     longest: Duration,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
+    crowded: Seldom,
 }
 
 impl CallLimits {
-    /// At most `in_flight` calls at once, each answered within `longest`.
-    pub fn new(in_flight: usize, longest: Duration, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
+    /// Each call is answered within `longest`.
+    pub fn new(longest: Duration, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
         Self {
-            room: Semaphore::new(in_flight),
             longest,
             clock,
             metrics,
+            crowded: Seldom::every(60),
         }
+    }
+
+    /// A place for a call, or what its caller is told at once.
+    pub fn enter(&self, visitor: &Arc<Visitor>, pool: Pool) -> Result<Arc<Place>, Status> {
+        visitor.enter(pool).map(Arc::new).map_err(|full| {
+            let reason = match (pool, full) {
+                (Pool::Certificates, Full::Total) => "calls_in_flight",
+                (Pool::Certificates, Full::Address) => "calls_in_flight_per_address",
+                (Pool::Side | Pool::Watches, _) => "side_calls",
+            };
+            self.metrics.refused(reason, "RESOURCE_EXHAUSTED");
+            if reason == "calls_in_flight_per_address" && self.crowded.is_due(self.clock.now()) {
+                tracing::warn!(
+                    address = %visitor.address(),
+                    "calls are refused: too many of one address are in flight; if many callers share it, raise listen.callsInFlightPerAddress"
+                );
+            }
+            Status::resource_exhausted("too many calls in flight, try again")
+        })
     }
 
     /// Runs a call inside the bounds. The whole call counts, from its first header to its answer: a caller that sends its body slowly
     /// holds a place no longer than any other.
     pub async fn run<F>(
         &self,
-        request: http::Request<hyper::body::Incoming>,
-        call: impl FnOnce(http::Request<hyper::body::Incoming>) -> F,
-    ) -> Result<http::Response<Body>, Infallible>
+        place: Arc<Place>,
+        mut request: Request<Incoming>,
+        call: impl FnOnce(Request<Incoming>) -> F,
+    ) -> Result<Response<Answer>, Infallible>
     where
-        F: Future<Output = Result<http::Response<Body>, Infallible>>,
+        F: Future<Output = Result<Response<Body>, Infallible>>,
     {
-        let Ok(_room) = self.room.try_acquire() else {
-            self.metrics.refused("calls_in_flight", "RESOURCE_EXHAUSTED");
-            return Ok(Status::resource_exhausted("too many calls in flight, try again").into_http());
-        };
-        let _in_flight = self.metrics.calls_in_flight.enter();
         let longest = caller_timeout(request.headers()).map_or(self.longest, |wanted| wanted.min(self.longest));
-        let mut request = request;
         request
             .extensions_mut()
             .insert(Deadline(self.clock.instant() + longest));
         match tokio::time::timeout(longest, call(request)).await {
-            Ok(answer) => answer,
+            Ok(answer) => answer.map(|answer| answer.map(|body| Answer::new(body, place))),
             Err(_) => {
                 self.metrics.refused("deadline", "UNAVAILABLE");
                 tracing::debug!(target: "countersign::refused", reason = "deadline", after = ?longest, "a call took too long and was given up");
-                Ok(Status::unavailable("the CA could not answer in time, try again").into_http())
+                Ok(late().into_http())
             }
         }
+    }
+
+    /// A request whose body fails once a call's time is over. A service that goes on reading after its answer began, as reflection does, would
+    /// otherwise do so for as long as its caller likes.
+    pub fn in_time(&self, request: Request<Incoming>) -> Request<Body> {
+        request.map(|body| {
+            Body::new(InTime {
+                body,
+                end: Box::pin(tokio::time::sleep(self.longest)),
+            })
+        })
+    }
+}
+
+fn late() -> Status {
+    Status::unavailable("the CA could not answer in time, try again")
+}
+
+struct InTime {
+    body: Incoming,
+    end: Pin<Box<Sleep>>,
+}
+
+impl hyper::body::Body for InTime {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if self.end.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Some(Err(late())));
+        }
+        Pin::new(&mut self.body)
+            .poll_frame(context)
+            .map_err(|error| Status::from_error(Box::new(error)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
     }
 }
 

@@ -1,21 +1,21 @@
 //! The listening sockets and the connections on them: accepted by every worker thread from one shared queue, bounded in number and in the
-//! time their handshake takes, drained at the end.
+//! time until the peer speaks, drained at the end.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::server::conn::http2;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
-use super::cork::Corked;
+use super::connection::{self, Http2Limits};
 use super::grpc::Peer;
+use super::patience::{Impatience, Patience};
 use super::router::Router;
 use super::tls::TlsSettings;
+use super::visitors::{Full, Quota, Visitor, Visitors};
 use crate::platform::Clock;
 use crate::platform::shutdown::Shutdown;
 use crate::telemetry::{Metrics, Seldom};
@@ -24,12 +24,10 @@ use crate::telemetry::{Metrics, Seldom};
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionLimits {
     /// Open at once, over all listeners; more are closed as soon as they are accepted.
-    pub connections: usize,
-    /// Calls at once on one connection.
-    pub streams: u32,
-    /// All headers of one call, in bytes.
-    pub header_list_bytes: u32,
-    /// From the TCP connection to the end of the TLS handshake.
+    pub open: Quota,
+    /// On each of them.
+    pub http2: Http2Limits,
+    /// From the TCP connection to the first words of HTTP/2, with the TLS handshake in between.
     pub handshake: Duration,
     /// For calls in flight to end once the process is asked to stop.
     pub drain: Duration,
@@ -38,12 +36,15 @@ pub struct ConnectionLimits {
 /// What every connection needs.
 pub struct Connections {
     limits: ConnectionLimits,
-    room: Arc<Semaphore>,
+    visitors: Arc<Visitors>,
+    /// The longest that an answer waits for its reader.
+    reader: Duration,
     router: Router,
     tls: TlsSettings,
     metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
     full: Seldom,
+    crowded: Seldom,
 }
 
 /// How a listening socket speaks.
@@ -59,6 +60,8 @@ impl Connections {
     /// Connections under these bounds.
     pub fn new(
         limits: ConnectionLimits,
+        visitors: Visitors,
+        reader: Duration,
         router: Router,
         tls: TlsSettings,
         metrics: Arc<Metrics>,
@@ -66,12 +69,14 @@ impl Connections {
     ) -> Self {
         Self {
             limits,
-            room: Arc::new(Semaphore::new(limits.connections)),
+            visitors: Arc::new(visitors),
+            reader,
             router,
             tls,
             metrics,
             clock,
             full: Seldom::every(60),
+            crowded: Seldom::every(60),
         }
     }
 
@@ -85,26 +90,20 @@ impl Connections {
                 accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, address)) => match self.room.clone().try_acquire_owned() {
-                    Ok(room) => {
+                Ok((stream, address)) => match self.visitors.enter(address.ip()) {
+                    Ok(visitor) => {
+                        let first_words = Instant::now() + self.limits.handshake;
                         // Boxed: the runtime moves what it is given several times, and this is kilobytes.
                         open.spawn(Box::pin(self.clone().connection(
                             stream,
                             address,
                             transport,
-                            room,
+                            visitor,
+                            first_words,
                             shutdown.clone(),
                         )));
                     }
-                    Err(_) => {
-                        self.metrics.connections_refused.inc();
-                        if self.full.is_due(self.clock.now()) {
-                            tracing::warn!(
-                                limit = self.limits.connections,
-                                "connections are closed: too many are open"
-                            );
-                        }
-                    }
+                    Err(full) => self.refuse(full, address),
                 },
                 // Out of descriptors, or the peer is gone already: nothing to do but go on, a little later.
                 Err(error) => {
@@ -121,43 +120,63 @@ impl Connections {
         }
     }
 
+    fn refuse(&self, full: Full, address: SocketAddr) {
+        let now = self.clock.now();
+        match full {
+            Full::Total => {
+                self.metrics.connection_closed("connections");
+                if self.full.is_due(now) {
+                    tracing::warn!(
+                        limit = self.limits.open.total,
+                        "connections are closed: too many are open"
+                    );
+                }
+            }
+            Full::Address => {
+                self.metrics.connection_closed("connections_per_address");
+                if self.crowded.is_due(now) {
+                    tracing::warn!(
+                        address = %address.ip().to_canonical(),
+                        limit = self.limits.open.per_address,
+                        "connections are closed: too many of one address are open; if many callers share it, raise listen.connectionsPerAddress"
+                    );
+                }
+            }
+        }
+    }
+
     async fn connection(
         self: Arc<Self>,
         stream: TcpStream,
         address: SocketAddr,
         transport: Transport,
-        room: OwnedSemaphorePermit,
+        visitor: Arc<Visitor>,
+        first_words: Instant,
         shutdown: Shutdown,
     ) {
-        let _room = room;
-        let _open = self.metrics.connections.enter();
         // Small answers must not wait for acknowledgements of the one before.
         if stream.set_nodelay(true).is_err() {
             return;
         }
+        let patience = Patience::new(first_words, self.reader, visitor.unread.clone());
         match transport {
             Transport::Plaintext => {
-                self.http2(
-                    stream,
-                    Peer {
-                        address,
-                        certificate: None,
-                    },
-                    shutdown,
-                )
-                .await;
+                let peer = Peer {
+                    address,
+                    certificate: None,
+                };
+                self.http2(stream, peer, visitor, patience, shutdown).await;
             }
             Transport::Tls => {
                 // Boxed: a connection should not hold on to the room that its handshake took.
                 let handshake = Box::pin(self.handshake(stream, address));
-                if let Ok(Some((stream, peer))) = tokio::time::timeout(self.limits.handshake, handshake)
-                    .await
-                    .inspect_err(|_| {
+                if let Ok(Some((stream, peer))) =
+                    tokio::time::timeout_at(first_words, handshake).await.inspect_err(|_| {
                         self.metrics.handshake_failed("timeout");
                         tracing::debug!(%address, "the TLS handshake took too long");
                     })
                 {
-                    self.http2(stream, peer, shutdown).await;
+                    self.http2(stream, peer, visitor, patience, shutdown).await;
                 }
             }
         }
@@ -188,32 +207,20 @@ impl Connections {
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         peer: Peer,
-        mut shutdown: Shutdown,
+        visitor: Arc<Visitor>,
+        patience: Patience,
+        shutdown: Shutdown,
     ) {
         let address = peer.address;
-        let corked = Corked::new(stream);
-        let connection = http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(self.limits.streams)
-            .max_header_list_size(self.limits.header_list_bytes)
-            // Requests are a few kilobytes: large windows would only let a caller make us hold more.
-            .initial_stream_window_size(64 * 1024)
-            .initial_connection_window_size(256 * 1024)
-            .max_send_buf_size(64 * 1024)
-            // As istiod does: a ping after 30 s of silence finds dead peers.
-            .keep_alive_interval(Duration::from_secs(30))
-            .keep_alive_timeout(Duration::from_secs(10))
-            .serve_connection(TokioIo::new(corked.handle()), self.router.for_peer(peer));
-        tokio::pin!(connection);
-        let ended = tokio::select! {
-            ended = corked.drive(connection.as_mut()) => ended,
-            () = shutdown.asked() => {
-                connection.as_mut().graceful_shutdown();
-                corked.drive(connection.as_mut()).await
-            }
+        let service = self.router.for_peer(peer, visitor);
+        let Err(error) = connection::serve(stream, service, self.limits.http2, patience, shutdown).await else {
+            return;
         };
-        if let Err(error) = ended {
-            tracing::debug!(%address, %error, "a connection ended with an error");
+        match error.downcast_ref() {
+            Some(Impatience::Silent) => self.metrics.handshake_failed("preface"),
+            Some(Impatience::Unread) => self.metrics.connection_closed("unread_answers"),
+            None => {}
         }
+        tracing::debug!(%address, %error, "a connection ended with an error");
     }
 }

@@ -8,21 +8,26 @@
 //! certificate live on the caller's runtime.
 
 pub mod admin_door;
+mod answer;
+mod connection;
 mod cork;
 mod grpc;
 mod health;
 mod http_door;
 mod limits;
 mod listener;
+mod patience;
 mod router;
 mod serving_certificate;
 pub mod status;
 mod tls;
+mod visitors;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use self::connection::Http2Limits;
 use self::limits::CallLimits;
 pub use self::listener::ConnectionLimits;
 use self::listener::{Connections, Transport};
@@ -30,6 +35,8 @@ use self::router::Router;
 use self::serving_certificate::ServingCertificate;
 pub use self::serving_certificate::{ServingError, Source as ServingSource};
 use self::tls::TlsSettings;
+pub use self::visitors::Quota;
+use self::visitors::Visitors;
 use crate::issue::Issuer;
 use crate::platform::shutdown::Shutdown;
 use crate::platform::{Clock, worker};
@@ -48,9 +55,9 @@ pub struct Config {
     pub connections: ConnectionLimits,
     /// Largest request message, in bytes.
     pub message_bytes: usize,
-    /// Calls at once, over all connections.
-    pub calls_in_flight: usize,
-    /// The longest that a call may take.
+    /// Calls for certificates at once, over all connections.
+    pub calls_in_flight: Quota,
+    /// The longest that a call may take, and then its answer to be read.
     pub call: Duration,
     /// Worker threads.
     pub threads: usize,
@@ -121,15 +128,13 @@ impl Bound {
         }
         let monitoring = listen(config.monitoring)?;
         let serving = ServingCertificate::new(config.serving.clone(), parts.issuer.clone(), parts.clock.clone())?;
-        parts.metrics.certificates.set_serving(serving.leaf());
+        serving
+            .leaf()
+            .into_iter()
+            .for_each(|leaf| parts.metrics.certificates.set_serving(leaf));
         let (reporter, health) = tonic_health::server::health_reporter();
         let health = health.max_decoding_message_size(router::SIDE_MESSAGE_BYTES);
-        let limits = CallLimits::new(
-            config.calls_in_flight,
-            config.call,
-            parts.clock.clone(),
-            parts.metrics.clone(),
-        );
+        let limits = CallLimits::new(config.call, parts.clock.clone(), parts.metrics.clone());
         let (issuer, clock, metrics) = (parts.issuer.clone(), parts.clock.clone(), parts.metrics.clone());
         let router = Router::new(issuer, clock, metrics, limits, config.message_bytes, health)?;
         Ok(Self {
@@ -179,12 +184,16 @@ impl Bound {
             parts,
         } = self;
         let tls = TlsSettings::new(serving.watch(), config.client_certificates);
+        let (metrics, clock) = (parts.metrics.clone(), parts.clock.clone());
+        let visitors = Visitors::new(config.connections.open, config.calls_in_flight, metrics.clone());
         let connections = Arc::new(Connections::new(
             config.connections,
+            visitors,
+            config.call,
             router,
             tls,
-            parts.metrics.clone(),
-            parts.clock.clone(),
+            metrics,
+            clock,
         ));
         // Health before the first call: nobody is told "ready" before a test signature verified.
         let health = health::Health::new(reporter, parts.clone());

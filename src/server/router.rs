@@ -14,8 +14,10 @@ use tonic_health::pb::FILE_DESCRIPTOR_SET as HEALTH_DESCRIPTORS;
 use tower::Service;
 use tower::util::BoxCloneSyncService;
 
+use super::answer::Answer;
 use super::grpc::{CertificateService, Peer};
 use super::limits::CallLimits;
+use super::visitors::{Pool, Visitor};
 use crate::issue::Issuer;
 use crate::platform::Clock;
 use crate::proto;
@@ -25,7 +27,10 @@ use crate::telemetry::Metrics;
 /// Largest request to health and reflection: a name.
 pub const SIDE_MESSAGE_BYTES: usize = 4096;
 
-type SideService = BoxCloneSyncService<Request<Incoming>, Response<Body>, Infallible>;
+/// The call that may last: as long as its connection.
+const WATCH: &str = "/grpc.health.v1.Health/Watch";
+
+type SideService = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
 
 /// The services of the listener, shared by all connections.
 #[derive(Clone)]
@@ -44,6 +49,7 @@ struct Shared {
 /// The services on one connection.
 pub struct PeerRouter {
     shared: Arc<Shared>,
+    visitor: Arc<Visitor>,
     certificates: IstioCertificateServiceServer<CertificateService>,
 }
 
@@ -58,7 +64,7 @@ impl Router {
         health: H,
     ) -> Result<Self, tonic_reflection::server::Error>
     where
-        H: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + NamedService,
+        H: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + NamedService,
         H: Clone + Send + Sync + 'static,
         H::Future: Send + 'static,
     {
@@ -87,7 +93,7 @@ impl Router {
     }
 
     /// The services for the peer of one connection.
-    pub fn for_peer(&self, peer: Peer) -> PeerRouter {
+    pub fn for_peer(&self, peer: Peer, visitor: Arc<Visitor>) -> PeerRouter {
         let shared = self.0.clone();
         let service = CertificateService {
             issuer: shared.issuer.clone(),
@@ -96,37 +102,58 @@ impl Router {
             metrics: shared.metrics.clone(),
         };
         let certificates = IstioCertificateServiceServer::new(service).max_decoding_message_size(shared.message_bytes);
-        PeerRouter { shared, certificates }
+        PeerRouter {
+            shared,
+            visitor,
+            certificates,
+        }
     }
 }
 
 fn side_service<S>(service: S) -> (&'static str, SideService)
 where
-    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + NamedService,
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + NamedService,
     S: Clone + Send + Sync + 'static,
     S::Future: Send + 'static,
 {
     (S::NAME, BoxCloneSyncService::new(service))
 }
 
-type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+type Answering = Pin<Box<dyn Future<Output = Result<Response<Answer>, Infallible>> + Send>>;
 
 impl hyper::service::Service<Request<Incoming>> for PeerRouter {
-    type Response = Response<Body>;
+    type Response = Response<Answer>;
     type Error = Infallible;
-    type Future = Answer;
+    type Future = Answering;
 
-    fn call(&self, request: Request<Incoming>) -> Answer {
-        let service = request.uri().path().split('/').nth(1).unwrap_or_default();
+    fn call(&self, request: Request<Incoming>) -> Answering {
+        let path = request.uri().path();
+        let service = path.split('/').nth(1).unwrap_or_default();
         let shared = self.shared.clone();
+        let refuse = |status: Status| -> Answering { Box::pin(std::future::ready(Ok(status.into_http()))) };
         if service == IstioCertificateServiceServer::<CertificateService>::NAME {
+            let place = match shared.limits.enter(&self.visitor, Pool::Certificates) {
+                Ok(place) => place,
+                Err(status) => return refuse(status),
+            };
             let mut certificates = self.certificates.clone();
-            return Box::pin(async move { shared.limits.run(request, |request| certificates.call(request)).await });
+            return Box::pin(async move {
+                let call = |request| certificates.call(request);
+                shared.limits.run(place, request, call).await
+            });
         }
-        match shared.side.iter().find(|(name, _)| *name == service) {
-            // Health watches and reflection are streams: the limits on calls do not fit them, those on streams hold them.
-            Some((_, side)) => Box::pin(side.clone().call(request)),
-            None => Box::pin(async { Ok(Status::unimplemented("no such service").into_http()) }),
-        }
+        let Some((_, side)) = shared.side.iter().find(|(name, _)| *name == service) else {
+            return refuse(Status::unimplemented("no such service"));
+        };
+        let pool = if path == WATCH { Pool::Watches } else { Pool::Side };
+        let place = match shared.limits.enter(&self.visitor, pool) {
+            Ok(place) => place,
+            Err(status) => return refuse(status),
+        };
+        let mut side = side.clone();
+        Box::pin(async move {
+            let call = |request| side.call(shared.limits.in_time(request));
+            shared.limits.run(place, request, call).await
+        })
     }
 }

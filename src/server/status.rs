@@ -42,7 +42,10 @@ pub fn refused(refusal: &Refusal) -> Status {
 /// What an admin is told whose act was not done.
 pub fn steered(error: &SteeringError) -> Status {
     let code = match error {
-        SteeringError::Refused(_) | SteeringError::Files(_) => Code::FailedPrecondition,
+        SteeringError::Refused(_)
+        | SteeringError::Files(_)
+        | SteeringError::NotSelfSigned
+        | SteeringError::NoRoot(_) => Code::FailedPrecondition,
         SteeringError::File(_) => Code::Internal,
         SteeringError::Closing => Code::Unavailable,
     };

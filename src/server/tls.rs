@@ -28,7 +28,7 @@ pub struct TlsSettings {
 
 impl TlsSettings {
     /// Serves with whatever certificate the channel holds at the time of a handshake; perhaps asks clients for theirs.
-    pub fn new(certificate: watch::Receiver<Arc<CertifiedKey>>, ask_clients: bool) -> Self {
+    pub fn new(certificate: watch::Receiver<Option<Arc<CertifiedKey>>>, ask_clients: bool) -> Self {
         Self {
             provider: crypto::tls_provider(),
             certificate: Arc::new(Resolver(certificate)),
@@ -60,11 +60,11 @@ impl TlsSettings {
 }
 
 #[derive(Debug)]
-struct Resolver(watch::Receiver<Arc<CertifiedKey>>);
+struct Resolver(watch::Receiver<Option<Arc<CertifiedKey>>>);
 
 impl ResolvesServerCert for Resolver {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.0.borrow().clone())
+        self.0.borrow().clone()
     }
 }
 

@@ -1,15 +1,16 @@
 //! Structured logs: one line an event, text for people or JSON for machines, on standard error.
 
 use std::io::IsTerminal;
-use std::sync::Arc;
 
 use tracing::Subscriber;
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::MakeWriter;
 
 use super::Metrics;
 pub use super::line_writer::Flush;
-use super::line_writer::line_writer;
+use super::line_writer::{LineWriter, Worth, line_writer};
+
+/// The target of the line of each refused call.
+pub const REFUSED: &str = "countersign::refused";
 
 /// How a line is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,7 +70,7 @@ pub fn check_level(level: &str) -> Result<(), LogError> {
 pub fn start(config: &Config, metrics: &Metrics) -> Result<Flush, LogError> {
     let filter = filter(&config.level)?;
     let colours = config.format == Format::Text && std::io::stderr().is_terminal();
-    let (writer, flush) = line_writer(std::io::stderr(), metrics.log_lines_lost.clone())?;
+    let (writer, flush) = line_writer(std::io::stderr(), Worth::ALL.map(|worth| metrics.log_lines_lost(worth)))?;
     tracing::subscriber::set_global_default(subscriber(config.format, filter, colours, writer))
         .map_err(|_| LogError::Installed)?;
     Ok(flush)
@@ -92,11 +93,12 @@ fn filter(level: &str) -> Result<EnvFilter, LogError> {
         .map_err(|error| refuse(error.to_string()))
 }
 
-fn subscriber<W>(format: Format, filter: EnvFilter, colours: bool, writer: Arc<W>) -> Box<dyn Subscriber + Send + Sync>
-where
-    W: Send + Sync + 'static,
-    Arc<W>: for<'writer> MakeWriter<'writer>,
-{
+fn subscriber(
+    format: Format,
+    filter: EnvFilter,
+    colours: bool,
+    writer: LineWriter,
+) -> Box<dyn Subscriber + Send + Sync> {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(colours)
@@ -117,9 +119,8 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use prometheus_client::metrics::counter::Counter;
     use std::io::Write;
-    use std::sync::{Mutex, PoisonError};
+    use std::sync::{Arc, Mutex, PoisonError};
 
     #[derive(Clone, Default)]
     struct Memory(Arc<Mutex<Vec<u8>>>);
@@ -139,7 +140,7 @@ mod tests {
 
     fn logged(format: Format, level: &str, log: impl FnOnce()) -> String {
         let memory = Memory::default();
-        let (writer, flush) = line_writer(memory.clone(), Counter::default()).unwrap();
+        let (writer, flush) = line_writer(memory.clone(), Default::default()).unwrap();
         tracing::subscriber::with_default(subscriber(format, filter(level).unwrap(), false, writer), log);
         drop(flush);
         String::from_utf8(memory.0.lock().unwrap().clone()).unwrap()

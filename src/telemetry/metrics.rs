@@ -49,12 +49,11 @@ pub struct Metrics {
     stages: [Histogram; Stage::ALL.len()],
     /// `countersign_certificates_clamped_total`: certificates that live shorter than asked because a certificate above them ends.
     pub clamped: Counter,
-    /// `countersign_calls_in_flight`: calls being answered now.
+    /// `countersign_calls_in_flight`: calls for certificates, until their answer was taken.
     pub calls_in_flight: Level,
     /// `countersign_connections`: connections open now, handshakes included.
     pub connections: Level,
-    /// `countersign_connections_refused_total`: connections closed at once because too many were open.
-    pub connections_refused: Counter,
+    connections_closed: Family<Word, Counter>,
     handshake_failures: Family<Word, Counter>,
     key_fetches: Family<[(&'static str, String); 2], Counter>,
     keys_fetched: Family<[(&'static str, String); 1], Gauge>,
@@ -64,8 +63,7 @@ pub struct Metrics {
     pub ca_change_pending: Gauge,
     ca_looks: Family<Word, Counter>,
     ca_files_in_force: Gauge,
-    /// `countersign_log_lines_lost_total`: log lines left out because the log could not be written fast enough.
-    pub log_lines_lost: Counter,
+    log_lines_lost: Family<Word, Counter>,
     /// `countersign_certificate_expiry_timestamp_seconds` and istiod's expiry gauges.
     pub certificates: Arc<Certificates>,
 }
@@ -222,7 +220,7 @@ impl Metrics {
             calls_in_flight: Level(add(
                 r,
                 "countersign_calls_in_flight",
-                "Calls being answered now",
+                "Calls for certificates that are being answered, or whose answer was not taken yet",
                 Gauge::default(),
             )),
             connections: Level(add(
@@ -231,16 +229,16 @@ impl Metrics {
                 "Connections open now",
                 Gauge::default(),
             )),
-            connections_refused: add(
+            connections_closed: add(
                 r,
-                "countersign_connections_refused",
-                "Connections closed at once because too many were open",
-                Counter::default(),
+                "countersign_connections_closed",
+                "Connections closed because a bound on them was reached, by bound",
+                Family::default(),
             ),
             handshake_failures: add(
                 r,
                 "countersign_handshake_failures",
-                "TLS handshakes that failed, by reason",
+                "Connections that ended before the peer spoke HTTP/2, by reason",
                 Family::default(),
             ),
             key_fetches: add(
@@ -282,8 +280,8 @@ impl Metrics {
             log_lines_lost: add(
                 r,
                 "countersign_log_lines_lost",
-                "Log lines left out because the log could not be written fast enough",
-                Counter::default(),
+                "Log lines left out because the log could not be written fast enough, by what is lost with them",
+                Family::default(),
             ),
             certificates,
             registry,
@@ -330,9 +328,19 @@ impl Metrics {
         self.refusals.get_or_create(&[("reason", reason), ("code", code)]).inc();
     }
 
+    /// `countersign_connections_closed_total{reason}`, one more.
+    pub fn connection_closed(&self, reason: &'static str) {
+        self.connections_closed.get_or_create(&[("reason", reason)]).inc();
+    }
+
     /// `countersign_handshake_failures_total{reason}`, one more.
     pub fn handshake_failed(&self, reason: &'static str) {
         self.handshake_failures.get_or_create(&[("reason", reason)]).inc();
+    }
+
+    /// `countersign_log_lines_lost_total{worth}`; take the handles once, at start.
+    pub fn log_lines_lost(&self, worth: &'static str) -> Counter {
+        self.log_lines_lost.get_or_create_owned(&[("worth", worth)])
     }
 
     /// `citadel_server_csr_sign_err_count{error}`, one more.
@@ -396,8 +404,8 @@ mod tests {
         metrics.key_fetches("https://issuer", "failed").inc();
         metrics.keys_fetched("https://issuer").set(77);
         metrics.clamped.inc();
-        metrics.connections_refused.inc();
-        metrics.log_lines_lost.inc();
+        metrics.connection_closed("connections");
+        metrics.log_lines_lost("much").inc();
         let present = metrics.calls_in_flight.enter();
         drop(metrics.connections.enter());
         for (position, (stage, _)) in Stage::ALL.into_iter().enumerate() {
@@ -415,8 +423,8 @@ mod tests {
             "countersign_token_key_fetches_total{issuer=\"https://issuer\",result=\"failed\"} 1",
             "countersign_token_keys_fetched_timestamp_seconds{issuer=\"https://issuer\"} 77",
             "countersign_certificates_clamped_total 1",
-            "countersign_connections_refused_total 1",
-            "countersign_log_lines_lost_total 1",
+            "countersign_connections_closed_total{reason=\"connections\"} 1",
+            "countersign_log_lines_lost_total{worth=\"much\"} 1",
             "countersign_calls_in_flight 1",
             "countersign_connections 0",
             "countersign_stage_seconds_count{stage=\"authenticate\"} 1",

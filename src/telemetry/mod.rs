@@ -11,5 +11,5 @@ mod readiness;
 mod seldom;
 
 pub use metrics::Metrics;
-pub use readiness::{Condition, Readiness, Report};
+pub use readiness::{Condition, Readiness, Report, Trouble};
 pub use seldom::Seldom;

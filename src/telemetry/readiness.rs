@@ -1,4 +1,7 @@
 //! Whether we can do our job, and if not, why: named conditions, each with one line for people.
+//!
+//! Anyone who reaches the port reads [`Report`], so it says nothing but words of ours: paths, addresses and what others answered are for the
+//! log. The types see to that: what is public is `&'static str`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,11 +18,20 @@ pub struct Condition {
     all: Readiness,
 }
 
+/// What is wrong: for everyone, and whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// What kind of trouble it is and, where that is always the same, the remedy.
+    pub public: &'static str,
+    /// All of it; for the log.
+    pub detail: String,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum State {
     Met,
-    Pending(String),
-    Failed(String),
+    Pending(&'static str),
+    Failed(Trouble),
 }
 
 /// All conditions at one moment. Prints one line each, as `/readyz` shows them.
@@ -28,12 +40,12 @@ pub struct Report(BTreeMap<&'static str, State>);
 
 impl Readiness {
     /// A condition that is not met yet because of `why`. The process is ready when all conditions are met.
-    pub fn await_condition(&self, name: &'static str, why: impl Into<String>) -> Condition {
+    pub fn await_condition(&self, name: &'static str, why: &'static str) -> Condition {
         let condition = Condition {
             name,
             all: self.clone(),
         };
-        condition.set(State::Pending(why.into()));
+        condition.set(State::Pending(why));
         condition
     }
 
@@ -54,13 +66,13 @@ impl Condition {
     }
 
     /// It is not met yet, and needs nobody.
-    pub fn pending(&self, why: impl Into<String>) {
-        self.set(State::Pending(why.into()));
+    pub fn pending(&self, why: &'static str) {
+        self.set(State::Pending(why));
     }
 
     /// It is not met, and somebody should look.
-    pub fn failed(&self, why: impl Into<String>) {
-        self.set(State::Failed(why.into()));
+    pub fn failed(&self, trouble: Trouble) {
+        self.set(State::Failed(trouble));
     }
 
     /// Logs changes only: conditions are often set again to what they are.
@@ -72,7 +84,14 @@ impl Condition {
         match &state {
             State::Met => tracing::info!(condition = self.name, "condition for readiness met"),
             State::Pending(why) => tracing::info!(condition = self.name, why, "condition for readiness pending"),
-            State::Failed(why) => tracing::warn!(condition = self.name, why, "condition for readiness failed"),
+            State::Failed(Trouble { public, detail }) => {
+                tracing::warn!(
+                    condition = self.name,
+                    why = detail,
+                    public,
+                    "condition for readiness failed"
+                );
+            }
         }
         all.insert(self.name, state);
     }
@@ -96,7 +115,7 @@ impl fmt::Display for Report {
         self.0.iter().try_for_each(|(name, state)| match state {
             State::Met => writeln!(f, "[ok] {name}"),
             State::Pending(why) => writeln!(f, "[pending] {name}: {why}"),
-            State::Failed(why) => writeln!(f, "[failed] {name}: {why}"),
+            State::Failed(trouble) => writeln!(f, "[failed] {name}: {} (the log says more)", trouble.public),
         })
     }
 }
@@ -112,10 +131,13 @@ mod tests {
         let review = readiness.await_condition("token-review", "first review outstanding");
         ca.met();
         assert!(!readiness.report().is_ready());
-        review.failed("403: may not create tokenreviews");
+        review.failed(Trouble {
+            public: "the API server forbids it (403)",
+            detail: "https://10.0.0.1: may not create tokenreviews".into(),
+        });
         assert_eq!(
             readiness.report().to_string(),
-            "not ready\n[ok] ca\n[failed] token-review: 403: may not create tokenreviews\n"
+            "not ready\n[ok] ca\n[failed] token-review: the API server forbids it (403) (the log says more)\n"
         );
         review.clone().met();
         drop(review);

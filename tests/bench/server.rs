@@ -71,6 +71,9 @@ impl Stage {
         let output = File::create(&log)?;
         let mut serve = Command::new(&self.program);
         serve.arg("serve").arg("--config").arg(&settings);
+        // The whole load comes from one address.
+        serve.args(["--set", "listen.connectionsPerAddress=20000"]);
+        serve.args(["--set", "listen.callsInFlightPerAddress=1000"]);
         serve.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
 
         let started = Instant::now();

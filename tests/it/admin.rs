@@ -191,6 +191,19 @@ async fn a_change_of_root_is_steered_to_its_end() {
     assert_eq!(answer.code(), Code::Unavailable);
 }
 
+/// There would be no bundle to answer with, and the old state would stay in force.
+#[tokio::test]
+async fn the_only_root_stops_signing_when_it_is_withdrawn_and_is_kept() {
+    let scene = Scene::start().await;
+    let root = scene.status().await.chain[0].fingerprint.parse().unwrap();
+    let status = scene.act(Act::Withdraw(root)).await.unwrap();
+    assert_eq!((status.chain.len(), status.roots.len()), (0, 1));
+    let answer = scene.server.ask(request().0).await.unwrap_err();
+    assert_eq!(answer.code(), Code::Unavailable);
+    let told = scene.refused(Act::Forget(root, true)).await;
+    assert!(told.contains("it is the only one in the bundle"), "{told}");
+}
+
 #[tokio::test]
 async fn bad_files_are_told_and_the_last_good_ones_sign_on() {
     let scene = Scene::start().await;

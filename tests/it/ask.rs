@@ -188,7 +188,10 @@ async fn a_server_without_http2_is_named() {
 #[test]
 fn roots_must_be_certificates() {
     let refused = |roots: &[u8]| Connection::tls(roots, "ca.svc", None).unwrap_err().to_string();
-    assert_eq!(refused(b""), "the root certificates: no PEM block found");
+    assert_eq!(
+        refused(b""),
+        "the root certificates: it is empty; put the PEM text there"
+    );
     let key = rcgen::KeyPair::generate().unwrap().serialize_pem();
     assert!(
         refused(key.as_bytes()).starts_with("the root certificates: "),

@@ -55,9 +55,70 @@ fn help() {
     for command in ["serve", "request", "check", "root", "demo"] {
         insta::assert_snapshot!(command, printed(&[command, "--help"]));
     }
-    for command in ["status", "confirm", "activate", "withdraw", "retire", "reload"] {
+    for command in [
+        "status", "confirm", "activate", "withdraw", "retire", "rotate", "reload",
+    ] {
         insta::assert_snapshot!(format!("root-{command}"), printed(&["root", command, "--help"]));
     }
+}
+
+/// What is printed names files, so they stay; whoever did not say where is told where they are, and how to be rid of them.
+#[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the program under test starts no other; this one does"
+)]
+fn demo_without_a_directory_says_what_it_leaves_behind() {
+    let place = tempfile::tempdir().unwrap();
+    let demo = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_countersign"))
+            .arg("demo")
+            .args(arguments)
+            .env_clear()
+            .env("TMPDIR", place.path())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let told = demo(&[]);
+    let left: Vec<_> = std::fs::read_dir(place.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().path().display().to_string())
+        .collect();
+    assert_eq!(left.len(), 1, "{left:?}");
+    assert!(
+        told.ends_with(&format!("when you are done:\n  rm -r {}\n", left[0])),
+        "{told}"
+    );
+    // Who named the directory knows.
+    let named = place.path().join("named");
+    let told = demo(&["--dir", named.to_str().unwrap(), "--tokens", "2"]);
+    assert!(!told.contains("rm -r"), "{told}");
+    assert_eq!(read(named.join("tokens")).lines().count(), 2);
+    // Another run has another key: tokens of the first would be refused.
+    demo(&["--dir", named.to_str().unwrap()]);
+    assert!(!named.join("tokens").exists());
+}
+
+/// A demo in a directory that another runs from changes nothing there.
+#[test]
+fn demo_leaves_a_running_one_alone() {
+    let place = tempfile::tempdir().unwrap();
+    let directory = place.path().to_str().unwrap();
+    printed(&["demo", "--dir", directory]);
+    let files = ["jwks.json", "token", "address"].map(|name| place.path().join(name));
+    let before = files.each_ref().map(read);
+    let lock = files::DirectoryLock::take(&place.path().join("ca")).unwrap();
+    let told = refused(&["demo", "--dir", directory], 1);
+    assert!(told.contains("is in use by another countersign process"), "{told}");
+    assert_eq!(files.each_ref().map(read), before);
+    drop(lock);
+    let told = refused(&["demo", "--dir", directory, "--token-key", "x"], 1);
+    assert_eq!(
+        told,
+        "countersign: --token-key is for RS256; give --tokens-algorithm rs256 too\n"
+    );
 }
 
 #[test]

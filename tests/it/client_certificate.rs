@@ -394,7 +394,7 @@ async fn our_serving_certificate_is_nobody() {
     let ca = TestCa::new(NOW);
     let clock: Arc<dyn Clock> = Arc::new(TestClock::at(NOW));
     let api = ApiServer::new();
-    api.answer("token", account("shop", "cart"));
+    api.answer_others(account("shop", "cart"));
     let config = TokenReviewConfig::new(vec!["istio-ca".into()], domain(), "Kubernetes".into());
     let review = TokenReviewAuthenticator::new(config, api.reached(), clock.clone()).unwrap();
     let lifetime = |seconds| Lifetime::from_seconds(seconds).unwrap();
@@ -442,7 +442,7 @@ async fn our_serving_certificate_is_nobody() {
         peer: None,
     };
     let token = Credentials {
-        token: Some(BearerToken::new("token".into())),
+        token: Some(BearerToken::new("eyJhbGciOiJSUzI1NiJ9.e30.c2lnbmF0dXJl".into())),
         client_certificate: None,
     };
     let deadline = clock.instant() + Duration::from_secs(30);

@@ -16,6 +16,7 @@ mod cli;
 mod generated;
 mod house;
 mod offline;
+mod reload;
 mod review;
 mod serve;
 mod settings;

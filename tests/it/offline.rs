@@ -3,6 +3,7 @@
 mod bad_tokens;
 mod keys;
 mod recognised;
+mod slow;
 
 use std::convert::Infallible;
 use std::path::Path;

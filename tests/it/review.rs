@@ -7,6 +7,7 @@ mod runtimes;
 mod sharing;
 mod verdicts;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,8 +17,9 @@ use countersign::issue::authenticate::Verdict;
 use countersign::issue::authenticate::token_review::{TokenReviewAuthenticator, TokenReviewConfig};
 use countersign::model::{BearerToken, Timestamp, TrustDomain};
 use countersign::platform::{Clock, TestClock};
+use serde_json::json;
 
-use crate::support::api_server::ApiServer;
+use crate::support::api_server::{Answer, ApiServer};
 
 const NOW: Timestamp = Timestamp::from_unix(1_893_456_000);
 /// Far away: a test that runs into it fails by its verdict.
@@ -78,9 +80,16 @@ impl Scene {
         self.verdict_within(token, PATIENCE).await
     }
 
-    async fn verdict_within(&self, token: &str, time: Duration) -> Verdict {
-        let token = BearerToken::new(token.into());
-        self.authenticator.authenticate(&token, None, self.within(time)).await
+    async fn verdict_within(&self, name: &str, time: Duration) -> Verdict {
+        let token = BearerToken::new(token(name));
+        self.authenticator
+            .authenticate(&token, None, None, self.within(time))
+            .await
+    }
+
+    /// What the API server says of a token.
+    fn answer(&self, name: &str, answer: Answer) {
+        self.api.answer(&token(name), answer);
     }
 
     /// The verdict in a word: the account, the label of a rejection, or a question mark and the label of what is undecided.
@@ -89,10 +98,15 @@ impl Scene {
     }
 
     /// Asks in a task of its own.
-    fn asking(&self, token: &str, time: Duration) -> tokio::task::JoinHandle<String> {
+    fn asking(&self, name: &str, time: Duration) -> tokio::task::JoinHandle<String> {
+        self.asking_from(None, name, time)
+    }
+
+    /// The same from an address.
+    fn asking_from(&self, peer: Option<IpAddr>, name: &str, time: Duration) -> tokio::task::JoinHandle<String> {
         let (authenticator, deadline) = (self.authenticator.clone(), self.within(time));
-        let token = BearerToken::new(token.into());
-        tokio::spawn(async move { word(&authenticator.authenticate(&token, None, deadline).await) })
+        let token = BearerToken::new(token(name));
+        tokio::spawn(async move { word(&authenticator.authenticate(&token, None, peer, deadline).await) })
     }
 }
 
@@ -102,6 +116,14 @@ fn word(verdict: &Verdict) -> String {
         Verdict::NotMine => "not mine".into(),
         Verdict::Rejected(reason) => reason.label.into(),
         Verdict::Undecided(reason) => format!("?{}", reason.label),
+    }
+}
+
+/// The token of this name: a JWT that says nothing but it. What begins as a JWT is taken as it is.
+fn token(name: &str) -> String {
+    match name.starts_with("eyJ") {
+        true => name.to_owned(),
+        false => jwt(&json!({ "jti": name }).to_string()),
     }
 }
 

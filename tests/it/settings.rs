@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use countersign::app::config::{Config, KeySource};
 use countersign::app::settings::Settings;
 use countersign::authority::{CaKind, RootAlgorithm};
-use countersign::server::ServingSource;
+use countersign::server::{Quota, ServingSource};
 use countersign::telemetry::log::Format;
 
 fn environment(variables: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -36,6 +36,9 @@ fn defaults_work_in_a_cluster() {
         assert_eq!(config.listen.plaintext, None);
         assert_eq!(config.monitoring.port(), 15014);
         assert_eq!(config.admin, Some("/var/lib/countersign/admin.sock".into()));
+        // No address takes more than a quarter.
+        assert_eq!(config.listen.connections.per_address, 5_000);
+        assert_eq!(config.listen.calls_in_flight.per_address, 250);
         assert_eq!(config.ca.source, CaKind::Auto);
         assert_eq!(config.certificates.default_lifetime.seconds(), 86_400);
         assert_eq!(config.authentication.token_review.unwrap().audiences, ["istio-ca"]);
@@ -52,6 +55,7 @@ listen:
   address: '[::1]:0'
   plaintext: 127.0.0.1:0
   connections: 10
+  connectionsPerAddress: 6
   streamsPerConnection: 8
   messageBytes: 8192
   headerListBytes: 8192
@@ -107,8 +111,11 @@ shutdown:
     let config = check(yaml, &environment(&[])).unwrap();
     assert_eq!(config.trust_domain.as_str(), "prod.example.org");
     assert_eq!(config.listen.plaintext, Some("127.0.0.1:0".parse().unwrap()));
-    assert_eq!((config.listen.calls_in_flight, config.listen.threads), (7, Some(2)));
     assert_eq!(config.admin, Some("/run/countersign.sock".into()));
+    let quota = |total, per_address| Quota { total, per_address };
+    assert_eq!(config.listen.connections, quota(10, 6));
+    assert_eq!(config.listen.calls_in_flight, quota(7, 2));
+    assert_eq!(config.listen.threads, Some(2));
     assert_eq!(config.ca.self_signed_algorithm, RootAlgorithm::P384);
     assert_eq!(config.certificates.default_lifetime.seconds(), 5400);
     let ServingSource::Issued { names, .. } = &config.serving_certificate else {
@@ -230,6 +237,8 @@ mod values {
         headers: "listen: {headerListBytes: 100}" => "listen.headerListBytes: 100 is out of range; give 8192 to 1048576";
         handshake: "listen: {handshakeSeconds: 0}" => "listen.handshakeSeconds: 0 is out of range; give 1 to 60";
         call: "listen: {callSeconds: 61}" => "listen.callSeconds: 61 is out of range; give 1 to 60";
+        connections_per_address: "listen: {connections: 8, connectionsPerAddress: 9}" => "listen.connectionsPerAddress: 9 is out of range; give 1 to 8";
+        calls_per_address: "listen: {callsInFlightPerAddress: 0}" => "listen.callsInFlightPerAddress: 0 is out of range; give 1 to 1000";
         calls: "listen: {callsInFlight: 0}" => "listen.callsInFlight: 0 is out of range; give 1 to 100000";
         threads: "listen: {threads: 0}" => "listen.threads: 0 is out of range; give 1 to 1024";
         ca_type: "ca: {type: plugin}" => "ca.type: \"plugin\" is none of auto, self-signed, plugged-in";

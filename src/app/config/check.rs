@@ -12,7 +12,7 @@ use crate::app::duration;
 use crate::app::settings::{self, Settings};
 use crate::authority::{CaKind, RootAlgorithm};
 use crate::model::{Lifetime, ServingName, TrustDomain};
-use crate::server::ServingSource;
+use crate::server::{Quota, ServingSource};
 use crate::telemetry::log;
 
 /// Collects problems. A method answers `None` after it refused something.
@@ -26,6 +26,10 @@ pub(super) fn config(settings: &Settings, environment: &BTreeMap<String, String>
         Some(config) if checker.0.is_empty() => Ok(config),
         _ => Err(checker.0),
     }
+}
+
+fn count(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
 }
 
 impl Checker {
@@ -49,7 +53,8 @@ impl Checker {
             );
             self.refuse("ca.selfSigned.lifetime", finding);
         }
-        let serving_certificate = self.serving_certificate(&settings.serving_certificate);
+        let serving_certificate =
+            self.serving_certificate(&settings.serving_certificate, &settings.ca.self_signed.directory);
         let authentication = self.authentication(settings, trust_domain.as_ref(), environment);
         let logging = self.logging(&settings.logging);
         let drain = self.seconds("shutdown.drainSeconds", settings.shutdown.drain_seconds, 0..=3600);
@@ -74,8 +79,10 @@ impl Checker {
             Some(text) => self.address("listen.plaintext", text).map(Some),
             None => Some(None),
         };
-        let count = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
-        let connections = self.within("listen.connections", listen.connections, 1..=1_000_000);
+        let connections = self.quota(
+            ("listen.connections", listen.connections, 1_000_000),
+            ("listen.connectionsPerAddress", listen.connections_per_address),
+        );
         let streams_per_connection = self.within(
             "listen.streamsPerConnection",
             listen.streams_per_connection,
@@ -85,22 +92,35 @@ impl Checker {
         let header_list_bytes = self.within("listen.headerListBytes", listen.header_list_bytes, 8 << 10..=1 << 20);
         let handshake = self.seconds("listen.handshakeSeconds", listen.handshake_seconds, 1..=60);
         let call = self.seconds("listen.callSeconds", listen.call_seconds, 1..=60);
-        let calls_in_flight = self.within("listen.callsInFlight", listen.calls_in_flight, 1..=100_000);
+        let calls_in_flight = self.quota(
+            ("listen.callsInFlight", listen.calls_in_flight, 100_000),
+            ("listen.callsInFlightPerAddress", listen.calls_in_flight_per_address),
+        );
         let threads = listen
             .threads
             .map(|threads| count(self.within("listen.threads", threads, 1..=1024)));
         Some(Listen {
             address: address?,
             plaintext: plaintext?,
-            connections: count(connections),
+            connections,
             streams_per_connection,
             message_bytes: count(message_bytes),
             header_list_bytes,
             handshake,
             call,
-            calls_in_flight: count(calls_in_flight),
+            calls_in_flight,
             threads,
         })
+    }
+
+    /// At most `most` in total, and of that a part for each address.
+    fn quota(&mut self, (key, total, most): (&str, u32, u32), (part_key, part): (&str, Option<u32>)) -> Quota {
+        let total = self.within(key, total, 1..=most);
+        let part = part.map_or(total.div_ceil(4), |part| self.within(part_key, part, 1..=total.max(1)));
+        Quota {
+            total: count(total),
+            per_address: count(part),
+        }
     }
 
     fn distinct_doors(&mut self, listen: Option<&Listen>, monitoring: Option<SocketAddr>) {
@@ -183,7 +203,7 @@ impl Checker {
         })
     }
 
-    fn serving_certificate(&mut self, serving: &settings::ServingCertificate) -> Option<ServingSource> {
+    fn serving_certificate(&mut self, serving: &settings::ServingCertificate, kept_in: &str) -> Option<ServingSource> {
         match (&serving.certificate_file, &serving.key_file) {
             (Some(certificate), Some(key)) => {
                 let certificate = self.path("servingCertificate.certificateFile", certificate);
@@ -224,6 +244,7 @@ impl Checker {
         Some(ServingSource::Issued {
             names,
             lifetime: lifetime?,
+            kept_in: kept_in.into(),
         })
     }
 

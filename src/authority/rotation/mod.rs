@@ -266,6 +266,12 @@ impl Rotation {
                 "the CA's files list it, and it would come back: remove it there first",
             ));
         }
+        if self.roots.len() == 1 {
+            return Err(Refused::InUse(
+                root,
+                "it is the only one in the bundle: put files with another root in place first",
+            ));
+        }
         if !force && self.eras.iter().any(|era| era.signing == Some(root)) {
             return Err(Refused::InUse(root, "certificates under it are still valid"));
         }
@@ -349,7 +355,9 @@ impl Rotation {
     fn may_retire(&self, root: &Fingerprint) -> bool {
         let wanted =
             |known: &Root| known.root == *root && known.signed && (!known.listed || self.withdrawn.contains(root));
-        self.roots.iter().any(wanted)
+        // Without any root there would be no bundle to answer with, and nothing to publish.
+        self.roots.len() > 1
+            && self.roots.iter().any(wanted)
             && self.eras.iter().all(|era| era.signing != Some(*root))
             && self.change.as_ref().is_none_or(|change| change.root != *root)
     }

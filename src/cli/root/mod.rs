@@ -51,6 +51,7 @@ enum Command {
     Activate(Activate),
     Withdraw(Withdraw),
     Retire(Retire),
+    Rotate(Rotate),
     Reload(Reload),
 }
 
@@ -118,6 +119,18 @@ struct Retire {
     /// Also if certificates under it are still valid: their holders are cut off at once.
     #[arg(long)]
     force: bool,
+    #[command(flatten)]
+    common: Common,
+    #[command(flatten)]
+    reason: Reason,
+}
+
+/// Make another root with a key of its own, where the CA is self-signed.
+///
+/// It is a change of root like any other: the new root is published at once, and signs when it may. A root that nears its end renews itself under
+/// its key; nothing needs to be done for that.
+#[derive(Debug, Args)]
+struct Rotate {
     #[command(flatten)]
     common: Common,
     #[command(flatten)]
@@ -199,6 +212,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
                     it.common.act(Act::Forget(root, it.force), &it.reason.reason).await?,
                 )
             }
+            Command::Rotate(it) => (&it.common, it.common.act(Act::Rotate, &it.reason.reason).await?),
             Command::Reload(it) => (&it.common, it.common.act(Act::Reload, &it.reason.reason).await?),
         };
         output::result(match common.output {

@@ -12,13 +12,19 @@ use webpki::{ALL_VERIFICATION_ALGS, EndEntityCert, KeyUsage, anchor_from_trusted
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use super::{Caller, Method, Proof, Reason, Verdict};
-use crate::model::{CaCertificate, ClientCertificate, Identity, Timestamp, TrustDomain};
+use crate::model::{CaCertificate, ClientCertificate, Identity, KeyAlgorithm, Timestamp, TrustDomain};
 
 /// 1.3.6.1.5.5.7.3.2, id-kp-clientAuth (RFC 5280, 4.2.1.12).
 const CLIENT_AUTH: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 2];
 
-/// Says whose certificate this is. Checks a signature of the CA's key: with a P-384 key, see
-/// [`KeyAlgorithm::is_slow_to_verify`](crate::model::KeyAlgorithm::is_slow_to_verify).
+/// Whether checking a certificate of these signers belongs off the async threads.
+pub fn is_slow(signers: &[CaCertificate]) -> bool {
+    signers
+        .iter()
+        .any(|signer| signer.key().is_ok_and(KeyAlgorithm::is_slow_to_verify))
+}
+
+/// Says whose certificate this is.
 pub fn authenticate(
     certificate: &ClientCertificate,
     signers: &[CaCertificate],

@@ -9,15 +9,19 @@
 mod caller;
 pub mod client_certificate;
 pub mod offline;
+mod token;
 pub mod token_review;
 
+use std::sync::Arc;
 use std::time::Instant;
 
 pub use caller::{Caller, Method, Pod, Proof};
 
 use self::offline::OfflineJwt;
 use self::token_review::TokenReviewAuthenticator;
-use crate::model::{CaCertificate, Kind, Request, Timestamp, TrustDomain};
+use crate::authority::CaState;
+use crate::model::{BearerToken, Kind, Request, Timestamp, TrustDomain};
+use crate::platform::SlowWork;
 
 /// What one authenticator says of one token or certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,27 +111,18 @@ impl Authenticators {
         })
     }
 
-    /// Recognises the caller, or keeps every reason why not.
+    /// Recognises the caller, or keeps every reason why not. Slow signatures are checked by `slow`.
     pub async fn authenticate(
         &self,
         request: &Request,
-        signers: &[CaCertificate],
+        ca: &Arc<CaState>,
         now: Timestamp,
         deadline: Instant,
+        slow: &SlowWork,
     ) -> Result<Caller, AuthenticateError> {
-        let token = self.token(request, now, deadline).await;
-        let certificate = || match (&request.credentials.client_certificate, &self.client_certificates) {
-            (Some(certificate), Some(trust_domain)) => Some(client_certificate::authenticate(
-                certificate,
-                signers,
-                trust_domain,
-                now,
-            )),
-            _ => None,
-        };
-        match token {
+        match self.token(request, now, deadline, slow).await {
             Some(Verdict::Accepted(caller)) => {
-                if let Some(Verdict::Accepted(other)) = certificate()
+                if let Some(Verdict::Accepted(other)) = self.certificate(request, ca, now, slow).await
                     && other.identity() != caller.identity()
                 {
                     tracing::warn!(token = %caller.identity(), certificate = %other.identity(), "token and client certificate name different callers: the token counts");
@@ -138,21 +133,61 @@ impl Authenticators {
                 kind: Kind::Unauthenticated,
                 reasons: vec![reason],
             }),
-            undecided => Self::by_certificate(undecided, certificate()),
+            undecided => Self::by_certificate(undecided, self.certificate(request, ca, now, slow).await),
         }
     }
 
-    async fn token(&self, request: &Request, now: Timestamp, deadline: Instant) -> Option<Verdict> {
+    async fn certificate(
+        &self,
+        request: &Request,
+        ca: &Arc<CaState>,
+        now: Timestamp,
+        slow: &SlowWork,
+    ) -> Option<Verdict> {
+        let certificate = request.credentials.client_certificate.as_ref()?;
+        let trust_domain = self.client_certificates.as_ref()?;
+        if !client_certificate::is_slow(&ca.signers) {
+            return Some(client_certificate::authenticate(
+                certificate,
+                &ca.signers,
+                trust_domain,
+                now,
+            ));
+        }
+        let (certificate, ca, trust_domain) = (certificate.clone(), ca.clone(), trust_domain.clone());
+        let work = move || client_certificate::authenticate(&certificate, &ca.signers, &trust_domain, now);
+        Some(slow.run(work).await.unwrap_or_else(abandoned))
+    }
+
+    async fn offline(
+        offline: &OfflineJwt,
+        token: &BearerToken,
+        cluster: Option<&str>,
+        now: Timestamp,
+        slow: &SlowWork,
+    ) -> Verdict {
+        if !offline.is_slow(token) {
+            return offline.authenticate(token, cluster, now);
+        }
+        let (offline, token, cluster) = (offline.clone(), token.clone(), cluster.map(str::to_owned));
+        let work = move || offline.authenticate(&token, cluster.as_deref(), now);
+        slow.run(work).await.unwrap_or_else(abandoned)
+    }
+
+    async fn token(&self, request: &Request, now: Timestamp, deadline: Instant, slow: &SlowWork) -> Option<Verdict> {
         let token = request.credentials.token.as_ref()?;
         let cluster = request.cluster_id.as_deref();
         if let Some(offline) = &self.offline {
-            match offline.authenticate(token, cluster, now) {
+            match Self::offline(offline, token, cluster, now, slow).await {
                 Verdict::NotMine => {}
                 decided => return Some(decided),
             }
         }
         match &self.review {
-            Some(review) => Some(review.authenticate(token, cluster, deadline).await),
+            Some(review) => {
+                let peer = request.peer.map(|peer| peer.ip());
+                Some(review.authenticate(token, cluster, peer, deadline).await)
+            }
             None => Some(Verdict::NotMine),
         }
     }
@@ -198,4 +233,8 @@ impl Authenticators {
         }
         Err(AuthenticateError { kind, reasons })
     }
+}
+
+fn abandoned() -> Verdict {
+    Verdict::Undecided(Reason::new("abandoned", "the thread that checked a signature is gone"))
 }

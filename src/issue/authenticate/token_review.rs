@@ -2,6 +2,9 @@
 //!
 //! Takes: a token. Gives: a [`Verdict`]. Not here: how the API server is asked (`cluster`).
 //!
+//! Reviews in flight are bounded, and one address may have a quarter of them under way: whoever sends junk in any number, each text another,
+//! takes no room from other addresses.
+//!
 //! A verdict is remembered for seconds: positive ones at most ten, since the API server itself remembers for ten, and never past the token's
 //! own end; negative ones at most two. What the API server could not say is never remembered. Callers may sit on any runtime; reviews run
 //! on the API client's.
@@ -10,6 +13,7 @@ mod cache;
 mod flights;
 mod judge;
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -21,8 +25,9 @@ use self::cache::ReviewCache;
 use self::flights::Flights;
 use super::{Reason, Verdict};
 use crate::cluster::{ApiServer, CallError, Review, ReviewError, Slot, TokenReviews};
-use crate::model::{BearerToken, TrustDomain};
+use crate::model::{BearerToken, Timestamp, TrustDomain};
 use crate::platform::{Clock, crypto};
+use crate::telemetry::Trouble;
 
 /// SHA-256 over the audiences and a token: caches hold no tokens.
 type Key = [u8; 32];
@@ -35,6 +40,8 @@ const MOST_NEGATIVE: Duration = Duration::from_secs(2);
 const MOST_TIME: Duration = Duration::from_secs(60);
 /// Most reviews in flight: each is a connection.
 const MOST_IN_FLIGHT: usize = 1000;
+/// One address may have one part in so many of them.
+const SHARE: usize = 4;
 /// How often one caller tries when reviews end without a word.
 const ATTEMPTS: usize = 2;
 
@@ -143,7 +150,7 @@ struct Inner {
     cache: ReviewCache,
     flights: Flights<Verdict>,
     /// Why the API server refuses us, if it does.
-    health: watch::Sender<Option<String>>,
+    health: watch::Sender<Option<Trouble>>,
     /// Whether a task watches over that; written only while `health` is locked.
     probing: AtomicBool,
     /// Stands for the audiences in keys.
@@ -182,8 +189,15 @@ impl TokenReviewAuthenticator {
         })))
     }
 
-    /// Says whose token this is. `cluster_id` is the cluster that the caller claims to be of. Ends by `deadline`.
-    pub async fn authenticate(&self, token: &BearerToken, cluster_id: Option<&str>, deadline: Instant) -> Verdict {
+    /// Says whose token this is. `cluster_id` is the cluster that the caller claims to be of, `peer` the address it calls from. Ends by
+    /// `deadline`.
+    pub async fn authenticate(
+        &self,
+        token: &BearerToken,
+        cluster_id: Option<&str>,
+        peer: Option<IpAddr>,
+        deadline: Instant,
+    ) -> Verdict {
         let inner = &self.0;
         if let Some(other) = cluster_id.filter(|name| !name.is_empty())
             && other != inner.config.cluster
@@ -197,13 +211,14 @@ impl TokenReviewAuthenticator {
             return Verdict::Rejected(Reason::new("unknown_cluster", detail));
         }
         let token = token.reveal();
-        if let Err(reason) = judge::presentable(token) {
-            return Verdict::Rejected(reason);
-        }
         let key = inner.key(token);
         if let Some(known) = inner.cache.get(&key) {
             return known;
         }
+        let end = match judge::presentable(token, &inner.config.audiences, inner.clock.now()) {
+            Ok(end) => end,
+            Err(reason) => return Verdict::Rejected(reason),
+        };
         // Nobody waits for a review longer than all attempts can take.
         let left = deadline.saturating_duration_since(inner.clock.instant());
         let until = tokio::time::Instant::now() + left.min(MOST_TIME * ATTEMPTS as u32);
@@ -214,9 +229,11 @@ impl TokenReviewAuthenticator {
         if left.is_zero() {
             return out_of_time();
         }
+        // A socket for both protocols shows 10.0.0.1 as ::ffff:10.0.0.1: one peer.
+        let peer = peer.map(|peer| peer.to_canonical());
         for _ in 0..ATTEMPTS {
-            let start = || inner.start(key, token);
-            let flight = match inner.flights.join(key, until, inner.server.runtime(), start) {
+            let start = |theirs| inner.start(key, token, end, theirs);
+            let flight = match inner.flights.join(key, until, inner.server.runtime(), peer, start) {
                 Ok(flight) => flight,
                 Err(verdict) => return verdict,
             };
@@ -230,7 +247,7 @@ impl TokenReviewAuthenticator {
     }
 
     /// Why the API server refuses us, if it does: nobody can be authenticated this way until that is mended. Follows every review.
-    pub fn health(&self) -> watch::Receiver<Option<String>> {
+    pub fn health(&self) -> watch::Receiver<Option<Trouble>> {
         self.0.health.subscribe()
     }
 
@@ -258,10 +275,21 @@ impl Inner {
         crypto::sha256(&text)
     }
 
-    /// The work of one review, if there is room for it and its result did not arrive meanwhile.
-    fn start(self: &Arc<Self>, key: Key, token: &str) -> Result<impl Future<Output = Verdict> + Send + use<>, Verdict> {
+    /// The work of one review, if there is room for it and its result did not arrive meanwhile. The peer has `theirs` under way already.
+    fn start(
+        self: &Arc<Self>,
+        key: Key,
+        token: &str,
+        end: Option<Timestamp>,
+        theirs: usize,
+    ) -> Result<impl Future<Output = Verdict> + Send + use<>, Verdict> {
         if let Some(known) = self.cache.get(&key) {
             return Err(known);
+        }
+        let share = self.config.in_flight.div_ceil(SHARE);
+        if theirs >= share {
+            let detail = format!("{share} token reviews for this address are in flight already, which is its share");
+            return Err(Verdict::Undecided(Reason::new(Reason::REVIEWS_OVERLOADED, detail)));
         }
         let slot = self
             .reviews
@@ -271,13 +299,10 @@ impl Inner {
         Ok(async move {
             let asked = inner.clock.instant();
             let verdict = match inner.review(slot, &token).await {
-                Ok(review) => {
-                    let end = judge::unverified_end(&token);
-                    match judge::judge(review, &inner.config, end, inner.clock.now()) {
-                        Ok(caller) => Verdict::Accepted(Box::new(caller)),
-                        Err(reason) => Verdict::Rejected(reason),
-                    }
-                }
+                Ok(review) => match judge::judge(review, &inner.config, end, inner.clock.now()) {
+                    Ok(caller) => Verdict::Accepted(Box::new(caller)),
+                    Err(reason) => Verdict::Rejected(reason),
+                },
                 Err(error) => Verdict::Undecided(reason(&error)),
             };
             inner.cache.put(key, &verdict, asked);
@@ -304,19 +329,24 @@ impl Inner {
 
     /// Readiness goes off with the reason. Then no callers come any more, so it falls to us to see when it ends.
     fn refused(self: &Arc<Self>, error: &CallError) {
-        let remedy = match error {
-            CallError::Forbidden(_) => "bind our service account to the ClusterRole system:auth-delegator",
-            _ => "see that our own token is valid and mounted",
+        let public = match error {
+            CallError::Forbidden(_) => {
+                "the API server forbids us token reviews (403): bind our service account to the ClusterRole system:auth-delegator"
+            }
+            _ => "the API server refuses our own credentials (401): see that our token is valid and mounted",
         };
-        let why = format!("token reviews: {error}; {remedy}");
+        let trouble = Trouble {
+            public,
+            detail: format!("{public}; it says: {error}"),
+        };
         let mut start_probing = false;
         self.health.send_if_modified(|health| {
             if health.is_none() {
-                tracing::error!(why, "the API server does not review tokens for us");
+                tracing::error!(why = trouble.detail, "the API server does not review tokens for us");
             }
             start_probing = !self.probing.swap(true, Ordering::Relaxed);
-            let news = health.as_ref() != Some(&why);
-            *health = Some(why);
+            let news = health.as_ref() != Some(&trouble);
+            *health = Some(trouble);
             news
         });
         if start_probing {

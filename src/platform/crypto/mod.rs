@@ -2,6 +2,7 @@
 //! same primitives for the JWT library. Another stack would replace this folder and nothing else.
 
 mod jwt;
+mod roots;
 mod signing_key;
 mod token_key;
 mod verify;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use rustls::crypto::{CryptoProvider, ring as ring_provider};
 
 pub use jwt::install_jwt_provider;
+pub use roots::{RootsError, certificates, roots};
 pub use signing_key::{KeyFormat, PrivateKeyError, SigningError, SigningKey};
 pub use token_key::{TokenKey, TokenKeyError};
 pub use verify::{public_key, verify};

@@ -6,7 +6,6 @@ use ring::rand::SystemRandom;
 use ring::signature::{
     ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, RSA_PKCS1_SHA256, RsaKeyPair, RsaPublicKeyComponents,
 };
-use rustls_pki_types::pem::SectionKind;
 
 use super::{KeyFormat, PrivateKeyError, SigningError};
 use crate::model::pem;
@@ -58,9 +57,9 @@ impl TokenKey {
     /// An RSA key in PEM, for RS256.
     pub fn rsa_from_pem(text: &[u8]) -> Result<Self, TokenKeyError> {
         let blocks = pem::blocks(text, 1)?;
-        let format = match blocks[0].kind {
-            SectionKind::RsaPrivateKey => KeyFormat::Pkcs1,
-            SectionKind::PrivateKey => KeyFormat::Pkcs8,
+        let format = match blocks[0].label.as_str() {
+            "RSA PRIVATE KEY" => KeyFormat::Pkcs1,
+            "PRIVATE KEY" => KeyFormat::Pkcs8,
             _ => return Err(TokenKeyError::NotRsa),
         };
         let read = match format {

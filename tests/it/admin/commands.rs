@@ -52,6 +52,10 @@ async fn root_looks_and_steers() {
     assert!(why.starts_with("countersign: no change of root is pending"), "{why}");
 
     let old = scene.status().await.chain[0].fingerprint.clone();
+    let (text, _) = told(&["root", "rotate", &socket, "--reason", "a test"], 0).await;
+    assert!(text.contains("  pending, listed  "), "{text}");
+    let (_, why) = told(&["root", "rotate", &socket, "--reason", "a test"], 1).await;
+    assert!(why.contains("a change of root is pending"), "{why}");
     let new = scene.change("New").await.to_string();
     let (json, _) = told(
         &["root", "confirm", &socket, "--reason", "a test", "--output", "json"],
@@ -63,7 +67,7 @@ async fn root_looks_and_steers() {
     assert_eq!(json["pending"]["waitsForDistribution"], false);
     assert!(json["pending"]["waitsForLeavesUntil"].is_string());
     assert_eq!(json["roots"][0]["states"], serde_json::json!(["signs"]));
-    assert_eq!(json["roots"][1]["states"], serde_json::json!(["pending", "listed"]));
+    assert_eq!(json["roots"][2]["states"], serde_json::json!(["pending", "listed"]));
 
     let (text, _) = told(&["root", "activate", "--now", &socket, "--reason", "a test"], 0).await;
     assert!(text.contains("\nsigns       CN=New Signer ("), "{text}");

@@ -4,7 +4,10 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use countersign::agent::Connection;
 use countersign::authority::{self, CaKind, CaSnapshot, Error, Report};
+
+use countersign::platform::crypto;
 
 use super::{NOW, cacerts, config, content, copy, leaf, open};
 
@@ -73,6 +76,17 @@ fn good_folders_sign() {
         assert_eq!(opened.snapshot.validity(), ca.validity());
         assert_eq!(opened.warnings, inspection.report.warnings);
         assert!(content(&config.self_signed.directory).is_empty(), "a root was made");
+        // `request --root` takes whatever `serve` takes, and trusts the same roots.
+        let file = ["root-cert.pem", "ca.crt"].map(|file| directory.join("cacerts").join(file));
+        let roots = std::fs::read(file.iter().find(|file| file.exists()).unwrap()).unwrap();
+        Connection::tls(&roots, "istiod.istio-system.svc", None).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let read = crypto::certificates(&roots).unwrap();
+        let trusted: Vec<&[u8]> = ca.roots().roots().iter().map(|root| &**root.der()).collect();
+        assert!(read.iter().all(|root| trusted.contains(&&**root)), "{name}");
+        assert!(
+            trusted.iter().all(|root| read.iter().any(|read| **read == **root)),
+            "{name}"
+        );
         description(&opened.snapshot) + &findings(&inspection.report)
     });
 }

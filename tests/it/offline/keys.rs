@@ -134,19 +134,17 @@ async fn a_flood_of_unknown_keys_causes_a_trickle_of_fetches() {
             );
         }
     }
-    // At 0, 10, 30, 70, 150, 310 s, and every 300 s from there.
+    // One every 30 s.
     assert!(
-        (12..=18).contains(&server.1.times_asked()),
+        (119..=121).contains(&server.1.times_asked()),
         "{}",
         server.1.times_asked()
     );
     assert_eq!(rig.says(&token(&key), None), CART);
-    // When it is over, demand is served quickly again.
-    rig.pass(minutes(15)).await;
+    // In its midst a really new key is known as soon as the pause ends.
     server.set(Some(key_set(&[&key, &new])));
-    rig.pass(seconds(10)).await;
-    assert_eq!(rig.says(&token(&new), None), "undecided token_key_unknown_yet");
-    rig.pass(seconds(10)).await;
+    rig.says(&token(&new), None);
+    rig.pass(seconds(31)).await;
     assert_eq!(rig.says(&token(&new), None), CART);
 }
 
@@ -164,7 +162,7 @@ async fn the_last_good_keys_are_kept_for_an_hour_and_no_longer() {
     let status = rig.status();
     assert_eq!((status.usable, status.fetched), (true, Some(fetched)));
     assert_eq!(
-        status.failure.as_deref(),
+        status.failure.map(|trouble| trouble.detail).as_deref(),
         Some("/openid/v1/jwks answered with status 500 Internal Server Error")
     );
     rig.pass(minutes(1)).await;
@@ -172,14 +170,14 @@ async fn the_last_good_keys_are_kept_for_an_hour_and_no_longer() {
     rig.pass(seconds(1)).await;
     assert_eq!(rig.says(&token(&key), None), "undecided keys_unavailable");
     assert!(!rig.status().usable);
-    // It was asked again and again, with longer and longer pauses.
+    // It was asked again and again, from some seconds on every 30.
     assert!(
-        (15..=22).contains(&server.1.times_asked()),
+        (112..=118).contains(&server.1.times_asked()),
         "{}",
         server.1.times_asked()
     );
     server.set(Some(key_set(&[&key])));
-    rig.pass(minutes(5)).await;
+    rig.pass(seconds(31)).await;
     assert_eq!(rig.says(&token(&key), None), CART);
     assert_eq!(rig.status().failure, None);
 }
@@ -212,7 +210,7 @@ async fn a_file_is_read_anew_and_a_broken_one_changes_nothing() {
     let rig = Rig::new(vec![issuer(file(&path))]);
     rig.refresh().await;
     let failure = rig.status().failure.unwrap();
-    assert!(failure.contains("keys.json"), "{failure}");
+    assert!(failure.detail.contains("keys.json"), "{failure:?}");
 
     std::fs::write(&path, key_set(&[&old])).unwrap();
     rig.refresh().await;

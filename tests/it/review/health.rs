@@ -18,12 +18,18 @@ async fn a_refusal_of_ourselves_turns_readiness_off_until_it_ends() {
         (
             forbidden(),
             "?review_forbidden",
-            "cannot create; bind our service account to the ClusterRole system:auth-delegator",
+            [
+                "the API server forbids us token reviews (403): bind our service account to the ClusterRole system:auth-delegator",
+                "cannot create",
+            ],
         ),
         (
             unauthorized(),
             "?review_unauthorized",
-            "Unauthorized; see that our own token",
+            [
+                "the API server refuses our own credentials (401): see that our token is valid and mounted",
+                "Unauthorized",
+            ],
         ),
     ] {
         let scene = Scene::with(|config| config.probe_every = Duration::from_millis(10));
@@ -31,11 +37,12 @@ async fn a_refusal_of_ourselves_turns_readiness_off_until_it_ends() {
         scene.api.answer_others(refusal);
         assert_eq!(scene.word("token").await, word);
         let why = health.borrow_and_update().clone().unwrap();
-        assert!(why.contains(reason), "{why}");
+        assert_eq!(why.public, reason[0]);
+        assert!(reason.iter().all(|part| why.detail.contains(part)), "{why:?}");
         // Nobody calls any more, and still it is seen that it goes on, and that it ends.
         let calls = scene.api.calls();
         scene.api.called(calls + 3).await;
-        assert_eq!(health.borrow().as_deref(), Some(why.as_str()));
+        assert_eq!(health.borrow().as_ref(), Some(&why));
         assert!(!health.has_changed().unwrap());
         scene.api.answer_others(refused());
         health.wait_for(Option::is_none).await.unwrap();
@@ -45,9 +52,9 @@ async fn a_refusal_of_ourselves_turns_readiness_off_until_it_ends() {
 #[tokio::test]
 async fn a_success_for_any_caller_turns_it_on_again() {
     let scene = Scene::with(|config| config.probe_every = Duration::from_secs(60));
-    scene.api.answer("refused", forbidden());
-    scene.api.answer("broken", Answer::Breaks);
-    scene.api.answer("good", account("shop", "cart"));
+    scene.answer("refused", forbidden());
+    scene.answer("broken", Answer::Breaks);
+    scene.answer("good", account("shop", "cart"));
     let health = scene.authenticator.health();
     for _ in 0..2 {
         scene.word("refused").await;
@@ -74,7 +81,7 @@ async fn trouble_that_is_not_ours_leaves_readiness_alone() {
     .enumerate()
     {
         let token = format!("token-{number}");
-        scene.api.answer(&token, failure);
+        scene.answer(&token, failure);
         scene.word(&token).await;
         assert_eq!(*scene.authenticator.health().borrow(), None);
     }

@@ -10,7 +10,7 @@ use countersign::platform::files::{self, Mode};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::oneshot;
 
-use super::{PATIENCE, Scene, word};
+use super::{PATIENCE, Scene, token, word};
 use crate::support::api_server::{Answer, ApiServer, account};
 
 /// One thread, as each worker of the server has it.
@@ -91,16 +91,14 @@ fn callers_runtimes_come_and_go() {
     assert_eq!(scene.api.calls(), 5);
 
     // A caller whose whole runtime ends amid its review leaves the review to others.
-    scene
-        .api
-        .answer("held", Answer::Held(Box::new(account("shop", "till"))));
+    scene.answer("held", Answer::Held(Box::new(account("shop", "till"))));
     let first = worker();
     let leader = first.spawn({
         let (authenticator, deadline) = (scene.authenticator.clone(), scene.within(PATIENCE));
         async move {
             word(
                 &authenticator
-                    .authenticate(&BearerToken::new("held".into()), None, deadline)
+                    .authenticate(&BearerToken::new(token("held")), None, None, deadline)
                     .await,
             )
         }
@@ -120,9 +118,7 @@ fn workers_share_one_review() {
         let _main = main.handle.enter();
         Scene::new()
     };
-    scene
-        .api
-        .answer("token", Answer::Held(Box::new(account("shop", "cart"))));
+    scene.answer("token", Answer::Held(Box::new(account("shop", "cart"))));
     std::thread::scope(|threads| {
         let asking = || {
             worker().block_on(async {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use countersign::model::BearerToken;
 
-use super::{PATIENCE, Scene, word};
+use super::{PATIENCE, Scene, token, word};
 use crate::support::api_server::{Answer, account};
 
 fn held() -> Answer {
@@ -21,16 +21,16 @@ fn forgetful() -> Scene {
 #[tokio::test]
 async fn a_thousand_callers_one_review() {
     let scene = forgetful();
-    scene.api.answer("token", held());
+    scene.answer("token", held());
     let waiting = Arc::new(AtomicUsize::new(0));
     let callers: Vec<_> = (0..1000)
         .map(|_| {
             let (authenticator, deadline, waiting) =
                 (scene.authenticator.clone(), scene.within(PATIENCE), waiting.clone());
             tokio::spawn(async move {
-                let token = BearerToken::new("token".into());
+                let token = BearerToken::new(token("token"));
                 waiting.fetch_add(1, Ordering::Relaxed);
-                word(&authenticator.authenticate(&token, None, deadline).await)
+                word(&authenticator.authenticate(&token, None, None, deadline).await)
             })
         })
         .collect();
@@ -50,7 +50,7 @@ async fn a_thousand_callers_one_review() {
 async fn other_tokens_share_nothing() {
     let scene = forgetful();
     for name in ["cart", "till"] {
-        scene.api.answer(name, Answer::Held(Box::new(account("shop", name))));
+        scene.answer(name, Answer::Held(Box::new(account("shop", name))));
     }
     let (cart, till) = (scene.asking("cart", PATIENCE), scene.asking("till", PATIENCE));
     scene.api.called(2).await;
@@ -64,7 +64,7 @@ async fn other_tokens_share_nothing() {
 #[tokio::test]
 async fn a_leader_that_goes_away_takes_nobody_along() {
     let scene = forgetful();
-    scene.api.answer("token", held());
+    scene.answer("token", held());
     let leader = scene.asking("token", PATIENCE);
     scene.api.called(1).await;
     let follower = scene.asking("token", PATIENCE);
@@ -80,7 +80,7 @@ async fn a_leader_that_goes_away_takes_nobody_along() {
 #[tokio::test]
 async fn a_leader_that_runs_out_of_time_takes_nobody_along() {
     let scene = forgetful();
-    scene.api.answer("token", held());
+    scene.answer("token", held());
     let leader = scene.asking("token", Duration::from_millis(300));
     scene.api.called(1).await;
     let follower = scene.asking("token", PATIENCE);
@@ -96,7 +96,7 @@ async fn a_leader_that_runs_out_of_time_takes_nobody_along() {
 #[tokio::test]
 async fn a_follower_keeps_its_own_deadline() {
     let scene = forgetful();
-    scene.api.answer("token", held());
+    scene.answer("token", held());
     let leader = scene.asking("token", PATIENCE);
     scene.api.called(1).await;
     let start = tokio::time::Instant::now();
@@ -111,7 +111,7 @@ async fn a_follower_keeps_its_own_deadline() {
 #[tokio::test]
 async fn a_panic_below_is_an_error_to_everyone_and_over_with_the_next_call() {
     let scene = forgetful();
-    scene.api.answer("token", Answer::Held(Box::new(Answer::Panics)));
+    scene.answer("token", Answer::Held(Box::new(Answer::Panics)));
     let callers = [scene.asking("token", PATIENCE), scene.asking("token", PATIENCE)];
     scene.api.called(1).await;
     scene.api.let_go();
@@ -120,6 +120,6 @@ async fn a_panic_below_is_an_error_to_everyone_and_over_with_the_next_call() {
     }
     assert_eq!(scene.authenticator.under_way(), 0);
     // The library's queue survives what its service did.
-    scene.api.answer("token", account("shop", "cart"));
+    scene.answer("token", account("shop", "cart"));
     assert_eq!(scene.word("token").await, "cart");
 }

@@ -2,18 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use countersign::agent::{ClientIdentity, Connection, Endpoint, Key};
 use countersign::app::config::Config;
-use countersign::app::serve::{Addresses, App};
+use countersign::app::serve::{Addresses, App, Outside};
 use countersign::app::settings::Settings;
 use countersign::app::token_issuer::{Life, TokenIssuer, Workload};
+use countersign::authority::Steering;
 use countersign::model::{Identity, KeyAlgorithm};
 use countersign::platform::crypto::TokenKey;
 use countersign::platform::shutdown::{ShutdownTrigger, shutdown};
 use countersign::platform::{Clock, SystemClock};
 use countersign::proto::istio::istio_certificate_service_client::IstioCertificateServiceClient;
 use countersign::proto::istio::{IstioCertificateRequest, IstioCertificateResponse};
+use countersign::telemetry::Metrics;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 
@@ -26,6 +29,9 @@ pub struct Server {
     pub root: String,
     pub issuer: TokenIssuer,
     pub directory: tempfile::TempDir,
+    pub steering: Steering,
+    pub metrics: Arc<Metrics>,
+    clock: Arc<dyn Clock>,
     trigger: ShutdownTrigger,
     serving: tokio::task::JoinHandle<anyhow::Result<()>>,
 }
@@ -33,7 +39,11 @@ pub struct Server {
 impl Server {
     /// With these settings, each `key=value` as `--set` takes it.
     pub async fn with(assignments: &[&str]) -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        Self::at(Arc::new(SystemClock), tempfile::tempdir().unwrap(), assignments).await
+    }
+
+    /// With a clock of the test's, in a directory that may hold what an earlier one left.
+    pub async fn at(clock: Arc<dyn Clock>, directory: tempfile::TempDir, assignments: &[&str]) -> Self {
         let issuer = TokenIssuer::new(ISSUER, "istio-ca", TokenKey::generate().unwrap()).unwrap();
         std::fs::write(directory.path().join("jwks.json"), issuer.jwks()).unwrap();
         let mut settings = Settings::parse(&yaml(directory.path()), "test").unwrap();
@@ -41,8 +51,11 @@ impl Server {
             settings = settings.with_assignment(assignment).unwrap();
         }
         let config = Config::check(&settings, &BTreeMap::new()).unwrap();
-        let app = App::open_quietly(&config).await.unwrap();
-        let (addresses, root) = (app.addresses(), app.ca().unwrap().bundle().pem().to_owned());
+        let outside = Outside::with_clock(clock.clone());
+        let metrics = outside.metrics.clone();
+        let app = App::open(&config, false, outside).await.unwrap();
+        let root = app.ca().map_or(String::new(), |ca| ca.bundle().pem().to_owned());
+        let (addresses, steering) = (app.addresses(), app.steering());
         let (trigger, asked) = shutdown();
         let serving = tokio::spawn(app.run(asked));
         Self {
@@ -50,6 +63,9 @@ impl Server {
             root,
             issuer,
             directory,
+            steering,
+            metrics,
+            clock,
             trigger,
             serving,
         }
@@ -61,8 +77,13 @@ impl Server {
 
     /// Asks it to stop and waits until it has.
     pub async fn stop(self) -> anyhow::Result<()> {
+        self.leave().await.1
+    }
+
+    /// The same; what it kept stays.
+    pub async fn leave(self) -> (tempfile::TempDir, anyhow::Result<()>) {
         self.trigger.stop();
-        self.serving.await.unwrap()
+        (self.directory, self.serving.await.unwrap())
     }
 
     /// Asks it to stop.
@@ -83,7 +104,7 @@ impl Server {
             pod: "sleep-1".into(),
             node: "node-1".into(),
         };
-        let issued = SystemClock.now().plus(seconds.min(0) - 60);
+        let issued = self.clock.now().plus(seconds.min(0) - 60);
         self.issuer
             .mint(
                 &workload,

@@ -1,7 +1,7 @@
 //! From claims whose signature was verified to the caller, or to why they prove nothing. Pure.
 
 use super::config::{IssuerConfig, KeySource};
-use super::token::Claims;
+use crate::issue::authenticate::token::Claims;
 use crate::issue::authenticate::{Caller, Method, Pod, Proof, Reason};
 use crate::model::{Identity, Timestamp};
 

@@ -9,7 +9,6 @@
 mod claims;
 mod config;
 mod keys;
-mod token;
 
 use std::sync::Arc;
 
@@ -22,7 +21,7 @@ pub use self::keys::refresh::KeyRefresher;
 pub use self::keys::store::KeyStatus;
 use self::keys::store::{KeyStore, Lookup};
 use self::keys::{VerificationKey, algorithm_named};
-use self::token::{Claims, Header, MOST_HEADER, MOST_TOKEN, Parts};
+use super::token::{self, Claims, Header, MOST_HEADER, MOST_TOKEN, Parts};
 use super::{Reason, Verdict};
 use crate::issue::authenticate::Caller;
 use crate::model::{BearerToken, Timestamp};
@@ -91,6 +90,18 @@ impl OfflineJwt {
             Ok(caller) => Verdict::Accepted(Box::new(caller)),
             Err(verdict) => verdict,
         }
+    }
+
+    /// Whether verifying this token may belong off the async threads, by its own word: a key of another kind would refuse it at once.
+    pub fn is_slow(&self, token: &BearerToken) -> bool {
+        Parts::of(token.reveal())
+            .and_then(|parts| header(&parts).ok())
+            .and_then(|header| {
+                token::read::<Header<'_>>(&header)
+                    .ok()
+                    .and_then(|header| algorithm_named(&header.alg))
+            })
+            .is_some_and(keys::is_slow)
     }
 
     /// The keys of every issuer: since when, usable now or why not.

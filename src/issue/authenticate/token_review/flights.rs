@@ -7,6 +7,7 @@
 //! still wait, and leaves nothing behind: whoever asks next starts afresh.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -27,17 +28,20 @@ pub struct Flight<V> {
     result: watch::Receiver<Option<V>>,
     /// When the last of those who wait runs out of time; only ever moved on.
     until: Arc<Mutex<Instant>>,
+    /// Who started it.
+    peer: Option<IpAddr>,
 }
 
 impl<V: Clone + Send + Sync + 'static> Flights<V> {
-    /// Joins the work for `key`, or starts it. `start` is called when there is none and may answer at once instead; it is called under a
-    /// lock and must not wait.
+    /// Joins the work for `key`, or starts it. `start` is called when there is none, with how much `peer` has started that is still under
+    /// way, and may answer at once instead; it is called under a lock and must not wait.
     pub fn join<W>(
         &self,
         key: Key,
         until: Instant,
         runtime: &Handle,
-        start: impl FnOnce() -> Result<W, V>,
+        peer: Option<IpAddr>,
+        start: impl FnOnce(usize) -> Result<W, V>,
     ) -> Result<Flight<V>, V>
     where
         W: Future<Output = V> + Send + 'static,
@@ -48,11 +52,13 @@ impl<V: Clone + Send + Sync + 'static> Flights<V> {
             *last = until.max(*last);
             return Ok(flight.clone());
         }
-        let work = start()?;
+        // At most as many as there may be reviews: counting them costs less than a review by far.
+        let work = start(flights.values().filter(|flight| flight.peer == peer).count())?;
         let (result, receiver) = watch::channel(None);
         let flight = Flight {
             result: receiver,
             until: Arc::new(Mutex::new(until)),
+            peer,
         };
         flights.insert(key, flight.clone());
         drop(flights);
@@ -131,6 +137,7 @@ impl<V> Clone for Flight<V> {
         Self {
             result: self.result.clone(),
             until: self.until.clone(),
+            peer: self.peer,
         }
     }
 }
@@ -147,7 +154,7 @@ mod tests {
         Instant::now() + Duration::from_secs(30)
     }
 
-    fn never() -> Result<std::future::Pending<u32>, u32> {
+    fn never(_: usize) -> Result<std::future::Pending<u32>, u32> {
         unreachable!("there is work under way")
     }
 
@@ -157,11 +164,11 @@ mod tests {
         let runtime = Handle::current();
         let (give, wait) = oneshot::channel();
         let leader = flights
-            .join(KEY, soon(), &runtime, || Ok(async { wait.await.unwrap() }))
+            .join(KEY, soon(), &runtime, None, |_| Ok(async { wait.await.unwrap() }))
             .ok()
             .unwrap();
         drop(leader);
-        let follower = flights.join(KEY, soon(), &runtime, never).ok().unwrap();
+        let follower = flights.join(KEY, soon(), &runtime, None, never).ok().unwrap();
         give.send(5).unwrap();
         assert_eq!(follower.landed().await, Some(5));
         assert_eq!(flights.len(), 0);
@@ -170,7 +177,7 @@ mod tests {
     #[tokio::test]
     async fn an_answer_at_once_starts_nothing() {
         let flights = Flights::default();
-        let answer = flights.join(KEY, soon(), &Handle::current(), || {
+        let answer = flights.join(KEY, soon(), &Handle::current(), None, |_| {
             Err::<std::future::Pending<u32>, _>(3)
         });
         assert_eq!(answer.err(), Some(3));
@@ -181,10 +188,13 @@ mod tests {
     async fn a_panic_strands_nobody() {
         let flights = Flights::<u32>::default();
         let runtime = Handle::current();
-        let panics = || Ok(async { panic!("as work may") });
-        let flight = flights.join(KEY, soon(), &runtime, panics).ok().unwrap();
+        let panics = |_| Ok(async { panic!("as work may") });
+        let flight = flights.join(KEY, soon(), &runtime, None, panics).ok().unwrap();
         assert_eq!(flight.landed().await, None);
-        let again = flights.join(KEY, soon(), &runtime, || Ok(async { 4 })).ok().unwrap();
+        let again = flights
+            .join(KEY, soon(), &runtime, None, |_| Ok(async { 4 }))
+            .ok()
+            .unwrap();
         assert_eq!(again.landed().await, Some(4));
     }
 
@@ -195,7 +205,10 @@ mod tests {
         let handle = gone.handle().clone();
         drop(gone);
         let here = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let flight = flights.join(KEY, soon(), &handle, || Ok(pending())).ok().unwrap();
+        let flight = flights
+            .join(KEY, soon(), &handle, None, |_| Ok(pending()))
+            .ok()
+            .unwrap();
         assert_eq!(here.block_on(flight.landed()), None);
         assert_eq!(flights.len(), 0);
     }
@@ -206,9 +219,12 @@ mod tests {
         let runtime = Handle::current();
         let after = |millis| Instant::now() + Duration::from_millis(millis);
         let last = after(200);
-        let first = flights.join(KEY, after(1), &runtime, || Ok(pending())).ok().unwrap();
-        flights.join(KEY, last, &runtime, never).ok().unwrap();
-        flights.join(KEY, after(50), &runtime, never).ok().unwrap();
+        let first = flights
+            .join(KEY, after(1), &runtime, None, |_| Ok(pending()))
+            .ok()
+            .unwrap();
+        flights.join(KEY, last, &runtime, None, never).ok().unwrap();
+        flights.join(KEY, after(50), &runtime, None, never).ok().unwrap();
         assert_eq!(first.landed().await, None);
         assert!(Instant::now() >= last);
     }

@@ -1,51 +1,54 @@
-//! What a review says about a caller: pure rules.
+//! What a token says of itself, and what a review says about a caller: pure rules.
 //!
-//! Takes: a [`Review`]. Gives: a [`Caller`], or why not. Not here: calls, caches.
-
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+//! Takes: a token's text, a [`Review`]. Gives: whether it is worth a review; a [`Caller`], or why not. Not here: calls, caches.
 
 use super::TokenReviewConfig;
 use crate::cluster::Review;
+use crate::issue::authenticate::token::{Audience, MOST_TOKEN, Parts, decode, present, read};
 use crate::issue::authenticate::{Caller, Method, Pod, Proof, Reason};
 use crate::model::{Identity, Timestamp};
 
-/// Longest token. Kubernetes' own are about 1 KiB.
-const MOST_TOKEN: usize = 16 * 1024;
+/// How long after its end the API server still accepts a token (`DefaultLeeway` of its JWT library), in seconds.
+const LEEWAY: i64 = 60;
 
-/// Whether a token is worth a review.
-pub fn presentable(token: &str) -> Result<(), Reason> {
-    let refuse = |why| Err(Reason::new("token_malformed", why));
-    match token.len() {
-        0 => refuse("the token is empty".into()),
-        length if length > MOST_TOKEN => refuse(format!("the token has {length} bytes, more than {MOST_TOKEN}")),
-        _ if !token.bytes().all(|byte| byte.is_ascii_graphic()) => {
-            refuse("the token is not printable ASCII without spaces".into())
-        }
-        _ => Ok(()),
-    }
+/// Of what a token says of itself, what lets no API server take it for one of a service account. Nobody has verified it.
+#[derive(serde::Deserialize)]
+struct Claims<'a> {
+    #[serde(borrow, default, deserialize_with = "present")]
+    aud: Option<Audience<'a>>,
+    #[serde(default, deserialize_with = "present")]
+    exp: Option<i64>,
 }
 
-/// When a token ends by its own word, which nobody has verified. `None` when it is no JWT or does not say.
-pub fn unverified_end(token: &str) -> Option<Timestamp> {
-    #[derive(serde::Deserialize)]
-    struct Claims {
-        exp: serde_json::Number,
+/// Whether a token is worth a review; if so, when it ends by its own word. Kubernetes' own are JWTs whose claims are an object; those of
+/// secrets (before 1.22) name neither an end nor an audience.
+pub fn presentable(token: &str, audiences: &[String], now: Timestamp) -> Result<Option<Timestamp>, Reason> {
+    let refuse = |label, why: &str| Err(Reason::new(label, why));
+    let malformed = |why| refuse("token_malformed", why);
+    if token.len() > MOST_TOKEN {
+        return malformed("the token is longer than any of a service account");
     }
-    let mut parts = token.split('.');
-    let (_, payload, _, None) = (parts.next()?, parts.next()?, parts.next()?, parts.next()) else {
-        return None;
+    if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return malformed("the token is not printable ASCII without spaces");
+    }
+    let Some(payload) = Parts::of(token).and_then(|parts| decode(parts.payload)) else {
+        return malformed("the token is no JWT, as those of service accounts are");
     };
-    let claims: Claims = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()?;
-    // RFC 7519, 2: seconds, perhaps with a fraction. The conversion keeps to the range of its target.
-    let end = claims
-        .exp
-        .as_i64()
-        .or_else(|| claims.exp.as_f64().map(|end| end as i64))?;
-    Some(Timestamp::from_unix(end))
+    let Ok(claims) = read::<Claims<'_>>(&payload) else {
+        return malformed("the token's claims cannot be read");
+    };
+    // Before the end: a token with anything else wrong gives no certificate a say.
+    if claims.aud.is_some_and(|audience| !audience.names_one_of(audiences)) {
+        return refuse("token_audience", "the token says that it is meant for others");
+    }
+    let end = claims.exp.map(Timestamp::from_unix);
+    match end {
+        Some(end) if end.plus(LEEWAY) <= now => refuse(Reason::TOKEN_EXPIRED, "the token says that it is over"),
+        end => Ok(end),
+    }
 }
 
-/// Who a reviewed token belongs to. `end` is [`unverified_end`]; in an accepted token the API server has verified it.
+/// Who a reviewed token belongs to. `end` is what [`presentable`] gave; in an accepted token the API server has verified it.
 pub fn judge(
     review: Review,
     config: &TokenReviewConfig,

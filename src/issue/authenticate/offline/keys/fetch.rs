@@ -13,21 +13,16 @@ use hyper::body::{Body, Bytes};
 use hyper_rustls::{ConfigBuilderExt, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::SectionKind;
+use rustls::ClientConfig;
 
 use crate::issue::authenticate::offline::{HttpOptions, IssuerConfig, KeySource};
-use crate::model::pem::{self, PemError};
-use crate::platform::crypto::tls_provider;
+use crate::platform::crypto::{RootsError, roots, tls_provider};
 use crate::platform::files::{self, FileError};
 
 /// Largest document.
 const MOST_BYTES: usize = 1024 * 1024;
 /// Longest time for all of one fetch.
 const LONGEST: Duration = Duration::from_secs(10);
-/// Most certificates in a bundle to trust.
-const MOST_ROOTS: usize = 512;
 
 /// Why a document could not be fetched.
 #[derive(Debug, thiserror::Error)]
@@ -79,7 +74,7 @@ pub enum FetchError {
         /// The file.
         path: PathBuf,
         /// The finding.
-        why: String,
+        why: RootsError,
     },
     /// TLS cannot be set up.
     #[error("TLS towards the issuer cannot be set up: {0}")]
@@ -102,6 +97,24 @@ pub enum FetchError {
         /// Whose it is.
         found: String,
     },
+}
+
+impl FetchError {
+    /// The kind of failure, without any path, address or text of others.
+    pub fn public(&self) -> &'static str {
+        match self {
+            Self::TooSlow => "the keys of a token issuer could not be fetched in time",
+            Self::File(_) => "a file with the keys of a token issuer, or with the roots to reach it, cannot be read",
+            Self::Uri(_) | Self::OtherIssuer { .. } | Self::Discovery { .. } => {
+                "the discovery document of a token issuer cannot be used"
+            }
+            Self::Redirect { .. } => "a token issuer answers with a redirect in place of its keys",
+            Self::Status { .. } => "a token issuer answers with an HTTP error in place of its keys",
+            Self::TooLarge { .. } => "the answer of a token issuer is too large",
+            Self::Transport { .. } => "a token issuer was not reached",
+            Self::Bundle { .. } | Self::Tls(_) => "TLS towards a token issuer cannot be set up",
+        }
+    }
 }
 
 /// Why a URI is not accepted.
@@ -274,20 +287,6 @@ async fn tls_config(ca_file: Option<PathBuf>) -> Result<ClientConfig, FetchError
             .map_err(|error| tls(&error))?,
     };
     Ok(builder.with_no_client_auth())
-}
-
-fn roots(text: &[u8]) -> Result<RootCertStore, String> {
-    let mut roots = RootCertStore::empty();
-    let blocks = pem::blocks(text, MOST_ROOTS).map_err(|error: PemError| error.to_string())?;
-    for block in blocks.iter().filter(|block| block.kind == SectionKind::Certificate) {
-        roots
-            .add(CertificateDer::from(block.der.to_vec()))
-            .map_err(|error| error.to_string())?;
-    }
-    if roots.is_empty() {
-        return Err("it holds no certificate".into());
-    }
-    Ok(roots)
 }
 
 async fn body_of<B>(answer: http::Response<B>, uri: Uri) -> Result<Vec<u8>, FetchError>

@@ -70,6 +70,11 @@ impl VerificationKey {
     }
 }
 
+/// Whether checking such a signature takes so long that it belongs off the async threads.
+pub fn is_slow(algorithm: Algorithm) -> bool {
+    algorithm == Algorithm::ES384 && KeyAlgorithm::P384.is_slow_to_verify()
+}
+
 /// The algorithms that we verify, by the names of RFC 7518, 3.1.
 pub fn algorithm_named(name: &str) -> Option<Algorithm> {
     match name {

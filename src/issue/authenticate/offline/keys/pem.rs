@@ -2,7 +2,6 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use rustls_pki_types::pem::SectionKind;
 use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::SubjectPublicKeyInfo;
@@ -17,8 +16,8 @@ pub fn read(text: &[u8]) -> Result<Vec<Result<VerificationKey, String>>, KeySetE
     blocks
         .iter()
         .enumerate()
-        .map(|(position, block)| match block.kind {
-            SectionKind::PublicKey => Ok(key(&block.der)),
+        .map(|(position, block)| match block.label.as_str() {
+            "PUBLIC KEY" => Ok(key(&block.der)),
             _ => Err(KeySetError::NotPublic(position + 1)),
         })
         .collect()

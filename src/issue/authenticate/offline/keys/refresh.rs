@@ -1,7 +1,7 @@
 //! When keys are fetched: at once, every five minutes, soon after a failure, and on demand when a token names an unknown key.
 //!
-//! Whoever can reach us can send tokens that name unknown keys, so demand never causes more than a trickle: after each fetch a pause that
-//! doubles for as long as demand brings no news. Demand within the pause waits for its end.
+//! Whoever can reach us can send tokens that name unknown keys, so demand never causes more than a trickle: after each fetch a pause, and
+//! demand within it waits for its end. It is never longer, however much junk comes: so long at most is a really new key unknown.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::KeySet;
 use super::fetch::Fetcher;
@@ -17,12 +17,13 @@ use super::store::Publisher;
 use crate::issue::authenticate::offline::IssuerConfig;
 use crate::platform::Clock;
 use crate::platform::shutdown::Shutdown;
+use crate::telemetry::Trouble;
 use crate::telemetry::metrics::Metrics;
 
-/// From one fetch to the next when nothing happens; also the longest pause.
+/// From one fetch to the next when nothing happens.
 const PERIOD: Duration = Duration::from_secs(5 * 60);
-/// The shortest pause before a fetch on demand.
-const SHORTEST_PAUSE: Duration = Duration::from_secs(10);
+/// Between two fetches, at least; after failures, at most.
+const PAUSE: Duration = Duration::from_secs(30);
 /// The shortest pause after a failure: at start an API server may be seconds away.
 const SHORTEST_RETRY: Duration = Duration::from_secs(1);
 
@@ -66,12 +67,6 @@ pub struct IssuerRefresher {
     last_success: Gauge,
 }
 
-enum Outcome {
-    Changed,
-    Same,
-    Failed,
-}
-
 impl IssuerRefresher {
     /// For this issuer, under this name in logs and metrics.
     pub fn new(
@@ -93,40 +88,41 @@ impl IssuerRefresher {
     }
 
     async fn run(self) {
-        let mut pause = SHORTEST_PAUSE;
         let mut retry = SHORTEST_RETRY;
-        let mut on_demand = false;
         loop {
-            match self.fetch().await {
-                Outcome::Failed => {
-                    sleep(retry).await;
-                    retry = (retry * 2).min(PERIOD);
-                    continue;
-                }
-                Outcome::Same if on_demand => pause = (pause * 2).min(PERIOD),
-                Outcome::Same | Outcome::Changed => pause = SHORTEST_PAUSE,
+            if !self.fetch().await {
+                sleep(retry).await;
+                retry = (retry * 2).min(PAUSE);
+                continue;
             }
             retry = SHORTEST_RETRY;
-            sleep(pause).await;
-            on_demand = tokio::select! {
-                biased;
-                () = self.publisher.wanted() => true,
-                () = sleep(PERIOD - pause) => false,
-            };
+            sleep(PAUSE).await;
+            // News or none: it is time.
+            let _ = timeout(PERIOD - PAUSE, self.publisher.wanted()).await;
         }
     }
 
-    async fn fetch(&self) -> Outcome {
+    /// Says whether it succeeded.
+    async fn fetch(&self) -> bool {
         // Before the fetch: the answer tells of no later moment with certainty.
         let (since, at) = (self.clock.instant(), self.clock.now());
-        let document = self.fetcher.fetch().await.map_err(|error| error.to_string());
-        match document.and_then(|document| KeySet::parse(&document).map_err(|error| error.to_string())) {
+        let document = self.fetcher.fetch().await.map_err(|error| Trouble {
+            public: error.public(),
+            detail: error.to_string(),
+        });
+        let set = document.and_then(|document| {
+            KeySet::parse(&document).map_err(|error| Trouble {
+                public: "the key set of a token issuer cannot be used",
+                detail: error.to_string(),
+            })
+        });
+        match set {
             Ok(set) => {
                 self.fetched.inc();
                 self.last_success.set(at.unix());
                 let (keys, skipped) = (set.len(), set.skipped().join("; "));
                 if !self.publisher.publish(set, since, at) {
-                    return Outcome::Same;
+                    return true;
                 }
                 tracing::info!(issuer = self.name, keys, "token keys fetched");
                 if !skipped.is_empty() {
@@ -136,18 +132,18 @@ impl IssuerRefresher {
                         "some token keys cannot be used and were left out"
                     );
                 }
-                Outcome::Changed
+                true
             }
-            Err(why) => {
+            Err(trouble) => {
                 self.failed.inc();
-                if self.publisher.fail(why.clone()) {
+                if self.publisher.fail(trouble.clone()) {
                     tracing::warn!(
                         issuer = self.name,
-                        why,
+                        why = trouble.detail,
                         "token keys could not be fetched; the last ones are kept for an hour"
                     );
                 }
-                Outcome::Failed
+                false
             }
         }
     }

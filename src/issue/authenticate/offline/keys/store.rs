@@ -8,6 +8,7 @@ use tokio::sync::{Notify, watch};
 
 use super::{KeySet, VerificationKey};
 use crate::model::Timestamp;
+use crate::telemetry::Trouble;
 
 /// How long a set is good without news of its source.
 const KEPT: Duration = Duration::from_secs(60 * 60);
@@ -31,7 +32,7 @@ pub struct Publisher {
 struct State {
     held: Option<Held>,
     /// Why the last fetch failed, unless it succeeded.
-    failure: Option<String>,
+    failure: Option<Trouble>,
 }
 
 struct Held {
@@ -73,7 +74,7 @@ pub struct KeyStatus {
     /// Whether there are keys, and they are not too old.
     pub usable: bool,
     /// Why the last fetch failed, unless it succeeded.
-    pub failure: Option<String>,
+    pub failure: Option<Trouble>,
 }
 
 /// A store without keys, and the hand that fills it.
@@ -114,7 +115,7 @@ impl KeyStore {
         }
     }
 
-    /// Asks for a fetch as soon as the refresher's back-off allows one. However often it is asked, it is one fetch.
+    /// Asks for a fetch as soon as the refresher's pause is over. However often it is asked, it is one fetch.
     pub fn ask_for_refresh(&self) {
         self.wanted.notify_one();
     }
@@ -145,11 +146,11 @@ impl Publisher {
     }
 
     /// Keeps the set, and says why there is no newer one; says whether that is news.
-    pub fn fail(&self, why: String) -> bool {
+    pub fn fail(&self, trouble: Trouble) -> bool {
         let mut changed = false;
         self.state.send_modify(|state| {
-            changed = state.failure.as_ref() != Some(&why);
-            state.failure = Some(why);
+            changed = state.failure.as_ref() != Some(&trouble);
+            state.failure = Some(trouble);
         });
         changed
     }

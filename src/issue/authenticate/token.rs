@@ -218,7 +218,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Audience<'a> {
 }
 
 /// A member that may be missing but not `null`: serde alone takes both for the same.
-fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+pub fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
 }
 

@@ -1,4 +1,4 @@
-//! PEM files as administrators make them: with a byte order mark, CRLF, text around the blocks, indentation, or two blocks joined for want of
+//! Reads PEM files as administrators make them: with a byte order mark, CRLF, text around the blocks, indentation, or two blocks joined for want of
 //! a newline. Whatever could be read in two ways is refused: a block that a reader skips in silence would be a root that nobody trusts.
 //!
 //! Takes: a file's bytes. Gives: every block with its label, or where the text is broken. Not here: what a block means.
@@ -6,11 +6,8 @@
 use base64::Engine;
 use zeroize::Zeroizing;
 
-/// More blocks than any CA needs.
-pub(super) const MOST_BLOCKS: usize = 64;
-
 /// One block.
-pub(super) struct Block {
+pub struct Block {
     /// What stands between `-----BEGIN ` and `-----`.
     pub label: String,
     /// The line of its BEGIN, from 1.
@@ -23,30 +20,39 @@ pub(super) struct Block {
 
 /// Why a file is not PEM text that can be read in exactly one way.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub(super) enum ArmourError {
+pub enum PemError {
+    /// Nothing in it.
     #[error("it is empty")]
     Empty,
+    /// Not text.
     #[error("it is binary (DER or PKCS#12), not PEM text")]
     Binary,
+    /// Text that others read differently.
     #[error("it is UTF-16 text")]
     Utf16,
+    /// Text without a block.
     #[error("it holds no PEM block")]
     NoBlock,
-    #[error("it holds more than {MOST_BLOCKS} PEM blocks")]
-    TooMany,
+    /// More blocks than the caller can take.
+    #[error("it holds more than {0} PEM blocks")]
+    TooMany(usize),
+    /// A begin or end that some readers see and others do not.
     #[error("line {0} looks like the begin or end of a PEM block but is not exactly one")]
     Marker(usize),
+    /// An end too many.
     #[error("line {0} ends a block that did not begin")]
     EndWithoutBegin(usize),
+    /// A block that goes on into the next, or beyond the file.
     #[error("the block that begins in line {0} has no end line of its own")]
     NoEnd(usize),
+    /// Not base64.
     #[error("the block that begins in line {0} is not base64 text")]
     Base64(usize),
 }
 
-impl ArmourError {
+impl PemError {
     /// What to do about it.
-    pub(super) fn remedy(&self) -> &'static str {
+    pub fn remedy(&self) -> &'static str {
         match self {
             Self::Empty | Self::NoBlock => "put the PEM text there",
             Self::Binary => {
@@ -54,7 +60,7 @@ impl ArmourError {
                  openssl pkcs12 -in FILE -nodes for PKCS#12"
             }
             Self::Utf16 => "save it as plain text (UTF-8), as other programs that use the file need it too",
-            Self::TooMany => "keep only the certificates of this CA and its roots",
+            Self::TooMany(_) => "keep only the certificates that are needed",
             Self::Marker(_) | Self::EndWithoutBegin(_) | Self::NoEnd(_) | Self::Base64(_) => {
                 "copy the file again from where it was made; a part of it was lost or changed"
             }
@@ -76,52 +82,55 @@ struct Open<'a> {
     body: Zeroizing<Vec<u8>>,
 }
 
-/// All blocks in order.
-pub(super) fn blocks(bytes: &[u8]) -> Result<Vec<Block>, ArmourError> {
+/// All blocks in order, at most `most`.
+pub fn blocks(bytes: &[u8], most: usize) -> Result<Vec<Block>, PemError> {
     match bytes {
-        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => return Err(ArmourError::Utf16),
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => return Err(PemError::Utf16),
         // Every DER structure of use here holds an INTEGER, whose tag is 2.
-        [0x30, rest @ ..] if rest.contains(&2) => return Err(ArmourError::Binary),
+        [0x30, rest @ ..] if rest.contains(&2) => return Err(PemError::Binary),
         _ => {}
     }
     if is_blank(bytes) {
-        return Err(ArmourError::Empty);
+        return Err(PemError::Empty);
     }
     // Lone carriage returns are line ends where there are no others.
     let line_end = if bytes.contains(&b'\n') { b'\n' } else { b'\r' };
     let mut found = Vec::new();
     let mut open: Option<Open<'_>> = None;
+    // What follows this line.
+    let mut ahead = bytes;
     for (index, line) in bytes.split(|byte| *byte == line_end).enumerate() {
         let number = index + 1;
+        ahead = ahead.get(line.len() + 1..).unwrap_or_default();
         let mut rest = bare(line);
         loop {
             let after = match (classify(rest), open.as_mut()) {
-                (Line::Broken, _) => return Err(ArmourError::Marker(number)),
-                (Line::Begin(_, _), Some(open)) => return Err(ArmourError::NoEnd(open.line)),
-                (Line::End(_, _), None) => return Err(ArmourError::EndWithoutBegin(number)),
+                (Line::Broken, _) => return Err(PemError::Marker(number)),
+                (Line::Begin(_, _), Some(open)) => return Err(PemError::NoEnd(open.line)),
+                (Line::End(_, _), None) => return Err(PemError::EndWithoutBegin(number)),
                 (Line::Begin(label, after), None) => {
-                    if found.len() == MOST_BLOCKS {
-                        return Err(ArmourError::TooMany);
+                    if found.len() == most {
+                        return Err(PemError::TooMany(most));
                     }
                     open = Some(Open {
                         label,
                         line: number,
                         encrypted: false,
                         // Room for all of it at once: a buffer that grows would leave copies of a key behind.
-                        body: Zeroizing::new(Vec::with_capacity(bytes.len())),
+                        body: Zeroizing::new(Vec::with_capacity(find(ahead, b"-----END").unwrap_or(ahead.len()))),
                     });
                     if !after.is_empty() {
-                        return Err(ArmourError::Marker(number));
+                        return Err(PemError::Marker(number));
                     }
                     after
                 }
                 (Line::End(label, after), Some(begun)) => {
                     if begun.label != label {
-                        return Err(ArmourError::NoEnd(begun.line));
+                        return Err(PemError::NoEnd(begun.line));
                     }
                     found.extend(open.take().map(close).transpose()?);
                     if !after.is_empty() && !matches!(classify(after), Line::Begin(_, _)) {
-                        return Err(ArmourError::Marker(number));
+                        return Err(PemError::Marker(number));
                     }
                     after
                 }
@@ -138,14 +147,14 @@ pub(super) fn blocks(bytes: &[u8]) -> Result<Vec<Block>, ArmourError> {
         }
     }
     match open {
-        Some(open) => Err(ArmourError::NoEnd(open.line)),
-        None if found.is_empty() => Err(ArmourError::NoBlock),
+        Some(open) => Err(PemError::NoEnd(open.line)),
+        None if found.is_empty() => Err(PemError::NoBlock),
         None => Ok(found),
     }
 }
 
 /// Whether a file holds nothing but white space and byte order marks.
-pub(super) fn is_blank(bytes: &[u8]) -> bool {
+pub fn is_blank(bytes: &[u8]) -> bool {
     bare(bytes).is_empty()
 }
 
@@ -189,12 +198,12 @@ fn take_text(open: &mut Open<'_>, line: &[u8]) {
     }
 }
 
-fn close(open: Open<'_>) -> Result<Block, ArmourError> {
+fn close(open: Open<'_>) -> Result<Block, PemError> {
     let mut der = Zeroizing::new(Vec::with_capacity(open.body.len()));
     if !open.encrypted {
         base64::engine::general_purpose::STANDARD
             .decode_vec(open.body.as_slice(), &mut der)
-            .map_err(|_| ArmourError::Base64(open.line))?;
+            .map_err(|_| PemError::Base64(open.line))?;
     }
     Ok(Block {
         label: String::from_utf8_lossy(open.label).into_owned(),
@@ -209,14 +218,16 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn labels(text: &[u8]) -> Result<Vec<(String, Vec<u8>)>, ArmourError> {
-        Ok(blocks(text)?
+    const MOST: usize = 64;
+
+    fn labels(text: &[u8]) -> Result<Vec<(String, Vec<u8>)>, PemError> {
+        Ok(blocks(text, MOST)?
             .into_iter()
             .map(|block| (block.label, block.der.to_vec()))
             .collect())
     }
 
-    fn two() -> Result<Vec<(String, Vec<u8>)>, ArmourError> {
+    fn two() -> Result<Vec<(String, Vec<u8>)>, PemError> {
         Ok(vec![("A".into(), b"abc".to_vec()), ("B C".into(), b"d".to_vec())])
     }
 
@@ -238,48 +249,45 @@ mod tests {
     fn refuses_what_has_two_readings() {
         let a = "-----BEGIN A-----\nYWJj\n-----END A-----\n";
         for (text, error) in [
-            (String::new(), ArmourError::Empty),
-            (" \r\n\u{feff}".into(), ArmourError::Empty),
-            ("some words".into(), ArmourError::NoBlock),
-            ("0 words".into(), ArmourError::NoBlock),
-            ("-----BEGIN A-----\nYWJj\n".into(), ArmourError::NoEnd(1)),
-            (format!("\n-----BEGIN A-----\nYWJj\n{a}"), ArmourError::NoEnd(2)),
-            (
-                "-----BEGIN A-----\nYWJj\n-----END B-----\n".into(),
-                ArmourError::NoEnd(1),
-            ),
-            (format!("{a}YWJj\n-----END A-----\n"), ArmourError::EndWithoutBegin(5)),
+            (String::new(), PemError::Empty),
+            (" \r\n\u{feff}".into(), PemError::Empty),
+            ("some words".into(), PemError::NoBlock),
+            ("0 words".into(), PemError::NoBlock),
+            ("-----BEGIN A-----\nYWJj\n".into(), PemError::NoEnd(1)),
+            (format!("\n-----BEGIN A-----\nYWJj\n{a}"), PemError::NoEnd(2)),
+            ("-----BEGIN A-----\nYWJj\n-----END B-----\n".into(), PemError::NoEnd(1)),
+            (format!("{a}YWJj\n-----END A-----\n"), PemError::EndWithoutBegin(5)),
             (
                 format!("{a}----BEGIN A-----\nYWJj\n----END A-----\n"),
-                ArmourError::Marker(4),
+                PemError::Marker(4),
             ),
             (
                 format!("{a}\u{2014}\u{2013}BEGIN A\u{2014}\u{2013}\n"),
-                ArmourError::Marker(4),
+                PemError::Marker(4),
             ),
-            (format!("text {a}"), ArmourError::Marker(1)),
-            ("-----BEGIN A-----YWJj-----END A-----".into(), ArmourError::Marker(1)),
+            (format!("text {a}"), PemError::Marker(1)),
+            ("-----BEGIN A-----YWJj-----END A-----".into(), PemError::Marker(1)),
             (
                 "-----BEGIN A-----\nYWJj\n-----END A-----\\n".into(),
-                ArmourError::Marker(3),
+                PemError::Marker(3),
             ),
-            ("-----BEGIN A-----\nYWJ\n-----END A-----".into(), ArmourError::Base64(1)),
+            ("-----BEGIN A-----\nYWJ\n-----END A-----".into(), PemError::Base64(1)),
             (
                 "-----BEGIN A-----\nYWK=\nYWJj\n-----END A-----".into(),
-                ArmourError::Base64(1),
+                PemError::Base64(1),
             ),
-            (a.repeat(MOST_BLOCKS + 1), ArmourError::TooMany),
+            (a.repeat(MOST + 1), PemError::TooMany(MOST)),
         ] {
             assert_eq!(labels(text.as_bytes()), Err(error), "{text}");
         }
-        assert_eq!(labels(b"\x30\x0a\x02\x01\x00"), Err(ArmourError::Binary));
-        assert_eq!(labels(b"\xff\xfe-\0"), Err(ArmourError::Utf16));
+        assert_eq!(labels(b"\x30\x0a\x02\x01\x00"), Err(PemError::Binary));
+        assert_eq!(labels(b"\xff\xfe-\0"), Err(PemError::Utf16));
     }
 
     #[test]
     fn sees_encryption() {
         let text = "-----BEGIN A-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\nYWJj\n-----END A-----\n";
-        let found = blocks(text.as_bytes()).unwrap();
+        let found = blocks(text.as_bytes(), MOST).unwrap();
         assert!(found[0].encrypted && found[0].der.is_empty() && found[0].line == 1);
     }
 
@@ -288,7 +296,7 @@ mod tests {
         fn never_panics(text in proptest::collection::vec(prop_oneof![
             Just("-----BEGIN A-----"), Just("-----END A-----"), Just("\n"), Just("\r"), Just("YWJj"), Just("-----"), Just("="), Just("\u{feff}"), Just(":"),
         ], 0..30)) {
-            let _ = blocks(text.concat().as_bytes());
+            let _ = blocks(text.concat().as_bytes(), MOST);
         }
     }
 }
