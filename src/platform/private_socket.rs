@@ -152,10 +152,10 @@ mod tests {
         UnixStream::connect(&path).await.unwrap();
         drop(second);
 
-        std::fs::write(&path, "precious").unwrap();
+        let precious = std::fs::File::create(&path).unwrap();
         let told = PrivateSocket::bind(&path).await.unwrap_err().to_string();
         assert!(told.contains("is not a socket"), "{told}");
-        assert_eq!(std::fs::read(&path).unwrap(), b"precious");
+        assert_eq!(identify(&path).unwrap().1, precious.metadata().unwrap().ino());
 
         let long = folder.path().join("x".repeat(108));
         let told = PrivateSocket::bind(&long).await.unwrap_err().to_string();
