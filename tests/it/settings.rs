@@ -231,6 +231,7 @@ mod values {
         plaintext: "listen: {plaintext: 'yes'}" => "listen.plaintext: \"yes\" is not an address with a port; write it as 0.0.0.0:15012 or [::]:15012";
         plaintext_on_the_same_door: "listen: {plaintext: '0.0.0.0:15012'}" => "listen.plaintext: it is the same as listen.address; give it a port of its own";
         monitoring_on_the_same_door: "monitoring: {address: '0.0.0.0:15012'}" => "monitoring.address: it is the same as a listen address; give it a port of its own";
+        admin_socket: "ca: {selfSigned: {directory: /var/lib/countersign/in/a/directory/that/is/much/too/deep/for/a/socket/to/have/a/name/in/it/at/all}}" => "admin.socket: its path has 109 bytes, and a Unix socket's has at most 107; give a shorter one, or '' for no admin's door";
         connections: "listen: {connections: 0}" => "listen.connections: 0 is out of range; give 1 to 1000000";
         streams: "listen: {streamsPerConnection: 0}" => "listen.streamsPerConnection: 0 is out of range; give 1 to 100000";
         message: "listen: {messageBytes: 100}" => "listen.messageBytes: 100 is out of range; give 4096 to 4194304";

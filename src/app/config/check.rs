@@ -28,6 +28,9 @@ pub(super) fn config(settings: &Settings, environment: &BTreeMap<String, String>
     }
 }
 
+/// `sun_path` of `unix(7)`, without the zero at its end.
+const LONGEST_SOCKET_PATH: usize = 107;
+
 fn count(number: u32) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
@@ -42,6 +45,15 @@ impl Checker {
         let listen = self.listen(&settings.listen);
         let monitoring = self.address("monitoring.address", &settings.monitoring.address);
         self.distinct_doors(listen.as_ref(), monitoring);
+        let admin = settings.admin_socket();
+        if let Some(length) = admin.as_ref().map(|path| path.as_os_str().len())
+            && length > LONGEST_SOCKET_PATH
+        {
+            let finding = format!(
+                "its path has {length} bytes, and a Unix socket's has at most {LONGEST_SOCKET_PATH}; give a shorter one, or '' for no admin's door"
+            );
+            self.refuse("admin.socket", finding);
+        }
         let ca = self.ca(&settings.ca);
         let certificates = self.certificates(&settings.certificates);
         if let (Some(ca), Some(certificates)) = (&ca, &certificates)
@@ -63,7 +75,7 @@ impl Checker {
             cluster_id: settings.cluster_id.clone(),
             listen: listen?,
             monitoring: monitoring?,
-            admin: settings.admin_socket(),
+            admin,
             ca: ca?,
             certificates: certificates?,
             serving_certificate: serving_certificate?,
