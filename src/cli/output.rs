@@ -14,7 +14,7 @@ pub fn note(text: impl Display) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
-/// How something goes, on standard error: on a terminal one line that is written over, elsewhere a line for each change of what it says.
+/// How something goes, on standard error: a line for each change of what it says; on a terminal also a short line that is written over.
 pub struct Progress {
     terminal: bool,
     told: String,
@@ -31,16 +31,14 @@ impl Progress {
 
     /// `moving` changes with every look and is for terminals alone.
     pub fn show(&mut self, words: &str, moving: &str) {
-        if self.terminal {
-            // Back to the line's start, and clear it.
-            let _ = write!(
-                std::io::stderr(),
-                "\r\x1b[2K{moving}{}{words}",
-                if moving.is_empty() { "" } else { " " }
-            );
-        } else if self.told != words {
-            note(words);
+        // Back to the line's start, and clear it.
+        let clear = if self.terminal { "\r\x1b[2K" } else { "" };
+        if self.told != words {
+            note(format_args!("{clear}{words}"));
             words.clone_into(&mut self.told);
+        }
+        if self.terminal {
+            let _ = write!(std::io::stderr(), "{clear}{moving}");
         }
     }
 }
@@ -48,7 +46,7 @@ impl Progress {
 impl Drop for Progress {
     fn drop(&mut self) {
         if self.terminal {
-            note("");
+            let _ = write!(std::io::stderr(), "\r\x1b[2K");
         }
     }
 }

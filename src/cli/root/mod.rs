@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 
 use super::output;
 use super::serve::SettingsSource;
@@ -79,14 +79,15 @@ struct Confirm {
 
 /// Let the pending root sign: now, or wait until it may.
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("when").args(["now", "wait"]).required(true))]
 struct Activate {
     #[command(flatten)]
     common: Common,
     /// Now, whatever it waits for. Workloads that were not told to trust it refuse its certificates until they renew theirs.
-    #[arg(long, required_unless_present = "wait", requires = "reason")]
+    #[arg(long, requires = "reason")]
     now: bool,
     /// Show how the change goes until it is over; change nothing.
-    #[arg(long, conflicts_with_all = ["now", "reason"])]
+    #[arg(long, conflicts_with = "reason")]
     wait: bool,
     /// Why, for those who read the log.
     #[arg(long, value_name = "TEXT")]

@@ -160,9 +160,9 @@ fn states(status: &CaStatus, root: &Root) -> Vec<&'static str> {
 
 fn files_word(status: &CaStatus) -> &'static str {
     match status.files.clone().unwrap_or_default().state() {
-        State::Taken => "in use",
+        State::Taken => "sound, and taken",
         State::Bad => "cannot be used; the last good ones count",
-        State::Refused => "sound, and not taken; the last good ones count",
+        State::Refused => "sound, but not taken; the last good ones count",
         State::Gone => "gone; the last good ones count until this process ends",
         State::Unspecified => "?",
     }

@@ -44,7 +44,7 @@ async fn root_looks_and_steers() {
     let (text, _) = told(&["root", "status", &socket], 0).await;
     assert!(text.starts_with("ca          self-signed root in "), "{text}");
     assert!(
-        text.contains("\nfiles       in use\n") && text.contains("  signs, listed  "),
+        text.contains("\nfiles       sound, and taken\n") && text.contains("  signs, listed  "),
         "{text}"
     );
 
