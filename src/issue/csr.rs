@@ -2,7 +2,7 @@
 //!
 //! Takes: the CSR and the [`Grant`]. Gives: a [`CheckedCsr`], whose key is on our list and whose owner proved to hold it.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use super::authorize::Grant;
 use crate::model::key_algorithm::{KeyAlgorithm, KeyError, SignatureAlgorithm};
@@ -166,9 +166,9 @@ impl<'a> Parts<'a> {
 struct Wishes<'a> {
     has_subject: bool,
     /// Set of values by attribute type.
-    attributes: HashMap<&'a [u8], &'a [u8]>,
+    attributes: BTreeMap<&'a [u8], &'a [u8]>,
     /// Extension values by type.
-    extensions: HashMap<&'a [u8], &'a [u8]>,
+    extensions: BTreeMap<&'a [u8], &'a [u8]>,
 }
 
 const EXTENSION_REQUEST: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 9, 14];
@@ -237,8 +237,8 @@ impl<'a> Wishes<'a> {
 fn by_type<'a>(
     list: &'a [u8],
     entry: impl Fn(der::Element<'a>) -> Option<(der::Element<'a>, &'a [u8])>,
-) -> Option<HashMap<&'a [u8], &'a [u8]>> {
-    let mut found = HashMap::new();
+) -> Option<BTreeMap<&'a [u8], &'a [u8]>> {
+    let mut found = BTreeMap::new();
     der::each(list, |element| {
         let (kind, value) = entry(element)?;
         found.insert(kind.of(der::OID)?, value).is_none().then_some(())

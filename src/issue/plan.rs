@@ -4,13 +4,14 @@
 //! Gives: a [`Plan`]: a linted TBSCertificate (RFC 5280, 4.1.2). The issuer is the signer's subject byte for byte, since verifiers compare
 //! names and some companies' names do not survive being parsed and written again.
 
+mod lint;
+
 use std::sync::Arc;
 
 use yasna::{DERWriter, DERWriterSeq, Tag};
 
 use super::authorize::Grant;
 use super::csr::CheckedCsr;
-use super::lint;
 use crate::authority::CaSnapshot;
 use crate::model::{Identity, KeyAlgorithm, Kind, Lifetime, Serial, ServingName, Timestamp, Validity};
 use crate::platform::crypto;
@@ -38,9 +39,16 @@ pub enum Subject {
 /// A certificate that is ready to be signed: its bytes are final and linted.
 #[derive(Debug)]
 pub struct Plan {
-    pub(super) to_be_signed: Vec<u8>,
-    pub(super) facts: Facts,
-    pub(super) ca: Arc<CaSnapshot>,
+    to_be_signed: Vec<u8>,
+    facts: Facts,
+    ca: Arc<CaSnapshot>,
+}
+
+impl Plan {
+    /// The bytes, what they say, and whose key is to sign them.
+    pub(super) fn into_parts(self) -> (Vec<u8>, Facts, Arc<CaSnapshot>) {
+        (self.to_be_signed, self.facts, self.ca)
+    }
 }
 
 /// What a certificate says, for those who log or count it.

@@ -1,5 +1,5 @@
 //! DER's outer shape (X.690, 10.1), read strictly. Needed beside x509-parser because that one takes lengths that are not minimal and skips
-//! whatever follows the last element it knows of a sequence: what is copied into a certificate may hold neither.
+//! whatever follows the last element it knows of a sequence: what is copied into a certificate, and what is signed, may hold neither.
 
 /// SEQUENCE.
 pub const SEQUENCE: u8 = 0x30;

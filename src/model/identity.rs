@@ -111,11 +111,10 @@ impl Identity {
 
 impl fmt::Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "spiffe://{}/ns/{}/sa/{}",
-            self.trust_domain, self.namespace, self.service_account
-        )
+        let (domain, namespace, account) = (&*self.trust_domain.0, &*self.namespace, &*self.service_account);
+        ["spiffe://", domain, "/ns/", namespace, "/sa/", account]
+            .into_iter()
+            .try_for_each(|part| f.write_str(part))
     }
 }
 

@@ -24,22 +24,28 @@ pub fn single(label: &str, text: &str) -> Option<Vec<u8>> {
     if !body.starts_with(['\r', '\n']) || !body.ends_with(['\r', '\n']) {
         return None;
     }
-    let base64: Vec<u8> = body.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
+    let mut base64 = Vec::with_capacity(body.len());
+    for piece in body.as_bytes().split(u8::is_ascii_whitespace) {
+        base64.extend_from_slice(piece);
+    }
     base64::engine::general_purpose::STANDARD.decode(base64).ok()
 }
 
 /// One block in the one spelling that we write: 64 characters a line, every line ended by `\n`. The last element of an answer is compared
 /// byte by byte by Istio's agent, so the spelling may never change.
 pub fn encode(label: &str, der: &[u8]) -> String {
-    const LINE: usize = 48; // bytes, 64 characters
-    let engine = base64::engine::general_purpose::STANDARD;
-    let mut text = String::with_capacity(der.len() * 4 / 3 + der.len() / LINE + 2 * label.len() + 40);
+    const LINE: usize = 64;
+    let base64 = base64::engine::general_purpose::STANDARD.encode(der);
+    let mut text = String::with_capacity(base64.len() + base64.len() / LINE + 2 * label.len() + 40);
     text.push_str("-----BEGIN ");
     text.push_str(label);
     text.push_str("-----\n");
-    for line in der.chunks(LINE) {
-        engine.encode_string(line, &mut text);
+    let mut rest = base64.as_str();
+    while !rest.is_empty() {
+        let (line, after) = rest.split_at(LINE.min(rest.len()));
+        text.push_str(line);
         text.push('\n');
+        rest = after;
     }
     text.push_str("-----END ");
     text.push_str(label);

@@ -30,7 +30,12 @@ impl Serial {
 /// Upper-case hexadecimal without separators, as `openssl x509 -serial` prints it.
 impl fmt::Display for Serial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02X}"))
+        const DIGITS: [u8; 16] = *b"0123456789ABCDEF";
+        let mut text = String::with_capacity(2 * self.0.len());
+        for digit in self.0.iter().flat_map(|byte| [byte >> 4, byte & 15]) {
+            text.push(DIGITS[usize::from(digit)].into());
+        }
+        f.write_str(&text)
     }
 }
 

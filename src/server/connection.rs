@@ -50,6 +50,8 @@ where
         // As istiod does: a ping after 30 s of silence finds dead peers.
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(10))
+        // Nobody reads a date; gRPC servers send none.
+        .auto_date_header(false)
         .serve_connection(TokioIo::new(corked.handle()), service);
     tokio::pin!(connection);
     tokio::select! {

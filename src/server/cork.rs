@@ -11,9 +11,10 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, ready};
 
+use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::patience::{Patience, Progress};
+use super::patience::{OPENING, Patience, Progress};
 
 /// From so many bytes on, HTTP/2 waits until they have left: a peer that does not read makes us hold no more. Two full TLS records.
 const MOST: usize = 32 * 1024;
@@ -30,15 +31,15 @@ pub struct Corked<S>(Arc<Mutex<Gathered<S>>>);
 
 struct Gathered<S> {
     stream: S,
-    waiting: Vec<u8>,
-    /// How much of `waiting` has left.
-    left: usize,
+    waiting: BytesMut,
     /// Bytes that the peer has sent.
     heard: u64,
     /// Bytes that the stream has taken.
     taken: u64,
     /// How many of them its own flush has pushed out.
     flushed: u64,
+    /// Our settings may leave.
+    open: bool,
     /// The peer said that it sends no more.
     ended: bool,
 }
@@ -48,11 +49,11 @@ impl<S> Corked<S> {
     pub fn new(stream: S) -> Self {
         Self(Arc::new(Mutex::new(Gathered {
             stream,
-            waiting: Vec::new(),
-            left: 0,
+            waiting: BytesMut::new(),
             heard: 0,
             taken: 0,
             flushed: 0,
+            open: false,
             ended: false,
         })))
     }
@@ -78,6 +79,9 @@ impl<S: AsyncWrite + Unpin> Corked<S> {
             let polled = connection.as_mut().poll(context);
             if polled.is_pending() {
                 let mut gathered = self.lock();
+                if gathered.waits(context) {
+                    return patience.poll(gathered.progress(), context).map(|why| Err(why.into()));
+                }
                 // When the peer does not take them now, this task is woken when it does.
                 if let Poll::Ready(Err(error)) = gathered.poll_out(context) {
                     return Poll::Ready(Err(error.into()));
@@ -93,25 +97,34 @@ impl<S: AsyncWrite + Unpin> Corked<S> {
 }
 
 impl<S: AsyncWrite + Unpin> Gathered<S> {
+    /// Whether our settings stay back: until the client's are here, which it sends without having seen ours, and then for one turn of the
+    /// tasks that its first calls started. Our settings, their acknowledgement and a first answer then leave together.
+    fn waits(&mut self, context: &mut Context<'_>) -> bool {
+        if self.open {
+            return false;
+        }
+        if self.heard >= OPENING {
+            self.open = true;
+            context.waker().wake_by_ref();
+        }
+        true
+    }
+
     fn poll_out(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while let Some(rest @ [_, ..]) = self.waiting.get(self.left..) {
-            match ready!(Pin::new(&mut self.stream).poll_write(context, rest))? {
+        while !self.waiting.is_empty() {
+            match ready!(Pin::new(&mut self.stream).poll_write(context, &self.waiting))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 written => {
-                    self.left += written;
+                    self.waiting.advance(written);
                     self.taken += written as u64;
                 }
             }
         }
-        self.waiting.clear();
-        self.left = 0;
         if self.flushed < self.taken {
             ready!(Pin::new(&mut self.stream).poll_flush(context))?;
             self.flushed = self.taken;
             // An idle connection holds no buffer.
-            if self.waiting.capacity() > 0 {
-                self.waiting = Vec::new();
-            }
+            self.waiting = BytesMut::new();
         }
         Poll::Ready(Ok(()))
     }
@@ -119,14 +132,14 @@ impl<S: AsyncWrite + Unpin> Gathered<S> {
     fn progress(&self) -> Progress {
         Progress {
             heard: self.heard,
-            said: self.taken + (self.waiting.len() - self.left) as u64,
+            said: self.taken + self.waiting.len() as u64,
             // A busy peer may never let the stream run dry, but what it took so long ago has left.
             left: self.flushed.max(self.taken.saturating_sub(HELD_BELOW)),
         }
     }
 
     fn poll_room(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.waiting.len() - self.left >= MOST {
+        if self.waiting.len() >= MOST {
             ready!(self.poll_out(context))?;
         }
         if self.waiting.capacity() == 0 {
@@ -232,9 +245,72 @@ mod tests {
         Patience::new(Instant::now() + span, span, Arc::default())
     }
 
+    fn opened(room: usize) -> (Corked<Counted>, tokio::io::DuplexStream, Arc<Mutex<usize>>) {
+        let (corked, peer, writes) = corked(room);
+        corked.lock().open = true;
+        (corked, peer, writes)
+    }
+
+    #[tokio::test]
+    async fn settings_wait_for_the_peers_and_leave_with_their_acknowledgement_and_a_first_answer() {
+        let (corked, mut peer, writes) = corked(1024);
+        let mut handle = corked.handle();
+        let mut connection = std::pin::pin!(async {
+            handle.write_all(b"settings").await?;
+            handle.read_exact(&mut [0; OPENING as usize]).await?;
+            handle.write_all(b"acknowledged").await?;
+            let call = tokio::spawn(async { *b"answer" });
+            handle.write_all(&call.await?).await?;
+            assert_eq!(*writes.lock().unwrap(), 0);
+            handle.read_exact(&mut [0; 2]).await?;
+            io::Result::Ok(())
+        });
+        let mut patience = patience();
+        let mut driven = std::pin::pin!(corked.drive(connection.as_mut(), &mut patience));
+        for part in [&[b'x'; OPENING as usize - 1][..], &[]] {
+            peer.write_all(part).await.unwrap();
+            poll_fn(|context| {
+                assert!(driven.as_mut().poll(context).is_pending());
+                Poll::Ready(())
+            })
+            .await;
+            assert_eq!(*writes.lock().unwrap(), 0, "the peer has not finished its opening");
+        }
+        let peer = async {
+            peer.write_all(b"x").await.unwrap();
+            let mut said = [0; 26];
+            peer.read_exact(&mut said).await.unwrap();
+            assert_eq!(&said, b"settingsacknowledgedanswer");
+            peer.write_all(b"ok").await.unwrap();
+        };
+        let (ended, ()) = tokio::join!(driven, peer);
+        ended.unwrap();
+        assert_eq!(*writes.lock().unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn settings_do_not_wait_for_a_slow_answer() {
+        let (corked, mut peer, _) = corked(1024);
+        let mut handle = corked.handle();
+        let mut connection = std::pin::pin!(async {
+            handle.write_all(b"settings").await?;
+            handle.read_exact(&mut [0; OPENING as usize]).await?;
+            std::future::pending::<io::Result<()>>().await
+        });
+        let peer = async {
+            peer.write_all(&[b'x'; OPENING as usize]).await.unwrap();
+            peer.read_exact(&mut [0; 8]).await.unwrap();
+        };
+        let mut patience = patience();
+        tokio::select! {
+            _ = corked.drive(connection.as_mut(), &mut patience) => panic!("it ended"),
+            () = peer => {}
+        }
+    }
+
     #[tokio::test]
     async fn all_that_is_said_in_one_turn_leaves_in_one_write() {
-        let (corked, mut peer, writes) = corked(1024);
+        let (corked, mut peer, writes) = opened(1024);
         let mut handle = corked.handle();
         let mut connection = std::pin::pin!(async {
             for _ in 0..3 {
@@ -260,7 +336,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_peer_that_does_not_read_makes_us_hold_no_more_than_the_bound() {
-        let (corked, mut peer, _) = corked(1024);
+        let (corked, mut peer, _) = opened(1024);
         let mut handle = corked.handle();
         let said = Arc::new(Mutex::new(0));
         let counter = said.clone();
@@ -295,13 +371,13 @@ mod tests {
         let corked = Corked::new(stream);
         let mut handle = corked.handle();
         let mut connection = std::pin::pin!(async move {
-            handle.read_exact(&mut [0; 24]).await?;
+            handle.read_exact(&mut [0; OPENING as usize]).await?;
             for _ in 0..400 {
                 handle.write_all(&[b'x'; 1000]).await?;
             }
             handle.shutdown().await
         });
-        peer.write_all(&[b'p'; 24]).await.unwrap();
+        peer.write_all(&[b'p'; OPENING as usize]).await.unwrap();
         let reader = async {
             let mut bytes = vec![0; pace];
             while pace > 0 && peer.read_exact(&mut bytes).await.is_ok() {
@@ -331,6 +407,38 @@ mod tests {
         }
     }
 
+    /// One that reads steadily and never quite everything makes us hold what is left, and nothing of what it has read.
+    #[tokio::test]
+    async fn what_has_left_is_not_held() {
+        let (corked, mut peer, _) = opened(1000);
+        let mut handle = corked.handle();
+        let mut connection = std::pin::pin!(async move {
+            for _ in 0..2_000 {
+                handle.write_all(&[b'x'; 1000]).await?;
+                tokio::task::yield_now().await;
+            }
+            handle.shutdown().await
+        });
+        let mut patience = patience();
+        let mut most = 0;
+        let reading = async {
+            let mut read = 0;
+            let mut buffer = [0; 999];
+            loop {
+                match peer.read(&mut buffer).await.unwrap() {
+                    0 => return read,
+                    some => read += some,
+                }
+                let gathered = corked.lock();
+                most = most.max(gathered.waiting.capacity());
+            }
+        };
+        let (ended, read) = tokio::join!(corked.drive(connection.as_mut(), &mut patience), reading);
+        ended.unwrap();
+        assert_eq!(read, 2_000_000);
+        assert!(most <= 3 * MOST, "{most}");
+    }
+
     #[tokio::test]
     async fn nothing_is_said_to_a_peer_that_has_closed() {
         let (corked, peer, writes) = corked(1024);
@@ -344,7 +452,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_stream_that_fails_ends_the_connection() {
-        let (corked, peer, _) = corked(1024);
+        let (corked, peer, _) = opened(1024);
         drop(peer);
         let mut handle = corked.handle();
         let mut connection = std::pin::pin!(async move {

@@ -21,10 +21,10 @@ use crate::telemetry::metrics::CONTENT_TYPE;
 
 /// Open connections at once; more wait in the socket's queue.
 const CONNECTIONS: usize = 64;
-/// The longest that a request's head may take, and a connection may idle.
+/// The longest that a request's head may take.
 const HEAD: Duration = Duration::from_secs(5);
-/// The longest that a connection may last.
-const CONNECTION: Duration = Duration::from_secs(60);
+/// The longest that a connection may last: one request, one answer.
+const CONNECTION: Duration = Duration::from_secs(10);
 
 /// Serves until asked to stop; what is then still open is cut. Strangers reach this door: it has a thread of its own, so that nothing they do
 /// here delays a token review or a refresh of keys.
@@ -36,15 +36,13 @@ pub async fn serve(listener: TcpListener, parts: Parts, mut shutdown: Shutdown) 
         .with_state(parts);
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
-        let Ok(place) = room.clone().acquire_owned().await else {
-            return;
-        };
+        let next = async { (room.clone().acquire_owned().await, listener.accept().await) };
         let accepted = tokio::select! {
             () = shutdown.asked() => return,
-            accepted = listener.accept() => accepted,
+            accepted = next => accepted,
         };
         match accepted {
-            Ok((stream, _)) => {
+            (place, Ok((stream, _))) => {
                 let routes = routes.clone();
                 tokio::spawn(async move {
                     let _place = place;
@@ -52,7 +50,7 @@ pub async fn serve(listener: TcpListener, parts: Parts, mut shutdown: Shutdown) 
                 });
             }
             // Out of descriptors, or the peer is gone already: nothing to do but go on, a little later.
-            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            (_, Err(_)) => tokio::time::sleep(Duration::from_millis(50)).await,
         }
     }
 }
@@ -61,6 +59,8 @@ async fn connection(stream: TcpStream, routes: Router) {
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
+        // Probes come seldom: a place that is kept between two of them would be one less for others.
+        .keep_alive(false)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
     if let Err(error) = served.await {
         tracing::debug!(%error, "a connection of the HTTP door ended with an error");

@@ -17,6 +17,7 @@ use super::answer::Answer;
 use super::grpc::Deadline;
 use super::visitors::{Full, Place, Pool, Visitor};
 use crate::platform::Clock;
+use crate::telemetry::log::REFUSED;
 use crate::telemetry::{Metrics, Seldom};
 
 /// The bounds.
@@ -48,6 +49,7 @@ impl CallLimits {
                 (Pool::Side | Pool::Watches, _) => "side_calls",
             };
             self.metrics.refused(reason, "RESOURCE_EXHAUSTED");
+            tracing::info!(target: REFUSED, reason, code = "RESOURCE_EXHAUSTED", peer = %visitor.address(), "refused");
             if reason == "calls_in_flight_per_address" && self.crowded.is_due(self.clock.now()) {
                 tracing::warn!(
                     address = %visitor.address(),
@@ -73,11 +75,13 @@ impl CallLimits {
         request
             .extensions_mut()
             .insert(Deadline(self.clock.instant() + longest));
+        let address = place.visitor.address();
         match tokio::time::timeout(longest, call(request)).await {
             Ok(answer) => answer.map(|answer| answer.map(|body| Answer::new(body, place))),
             Err(_) => {
                 self.metrics.refused("deadline", "UNAVAILABLE");
-                tracing::debug!(target: "countersign::refused", reason = "deadline", after = ?longest, "a call took too long and was given up");
+                let peer = address;
+                tracing::info!(target: REFUSED, reason = "deadline", code = "UNAVAILABLE", %peer, after = ?longest, "refused");
                 Ok(late().into_http())
             }
         }

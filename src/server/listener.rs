@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
@@ -14,11 +15,14 @@ use super::connection::{self, Http2Limits};
 use super::grpc::Peer;
 use super::patience::{Impatience, Patience};
 use super::router::Router;
-use super::tls::TlsSettings;
 use super::visitors::{Full, Quota, Visitor, Visitors};
+use crate::model::ClientCertificate;
 use crate::platform::Clock;
 use crate::platform::shutdown::Shutdown;
 use crate::telemetry::{Metrics, Seldom};
+
+/// Longest client certificate chain that is looked at.
+const MAX_CLIENT_CHAIN: usize = 10;
 
 /// Bounds on connections.
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +44,7 @@ pub struct Connections {
     /// The longest that an answer waits for its reader.
     reader: Duration,
     router: Router,
-    tls: TlsSettings,
+    tls: Arc<ServerConfig>,
     metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
     full: Seldom,
@@ -63,7 +67,7 @@ impl Connections {
         visitors: Visitors,
         reader: Duration,
         router: Router,
-        tls: TlsSettings,
+        tls: Arc<ServerConfig>,
         metrics: Arc<Metrics>,
         clock: Arc<dyn Clock>,
     ) -> Self {
@@ -154,10 +158,6 @@ impl Connections {
         first_words: Instant,
         shutdown: Shutdown,
     ) {
-        // Small answers must not wait for acknowledgements of the one before.
-        if stream.set_nodelay(true).is_err() {
-            return;
-        }
         let patience = Patience::new(first_words, self.reader, visitor.unread.clone());
         match transport {
             Transport::Plaintext => {
@@ -191,15 +191,17 @@ impl Connections {
             self.metrics.handshake_failed("tls");
             tracing::debug!(%address, %error, "the TLS handshake failed");
         };
-        let (config, possession) = self.tls.for_connection().inspect_err(|error| failed(error)).ok()?;
-        let stream = TlsAcceptor::from(config)
+        let stream = TlsAcceptor::from(self.tls.clone())
             .accept(stream)
             .await
             .inspect_err(|error| failed(error))
             .ok()?;
-        let certificate = possession
-            .certificate(stream.get_ref().1.peer_certificates())
-            .map(Arc::new);
+        // Proven to be the peer's by the handshake; whether it counts is asked at every call.
+        let chain = stream.get_ref().1.peer_certificates();
+        let leaf = chain
+            .filter(|chain| chain.len() <= MAX_CLIENT_CHAIN)
+            .and_then(<[_]>::first);
+        let certificate = leaf.map(|leaf| Arc::new(ClientCertificate { leaf: leaf.clone() }));
         Some((stream, Peer { address, certificate }))
     }
 

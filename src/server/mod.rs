@@ -34,7 +34,6 @@ use self::listener::{Connections, Transport};
 use self::router::Router;
 use self::serving_certificate::ServingCertificate;
 pub use self::serving_certificate::{ServingError, Source as ServingSource};
-use self::tls::TlsSettings;
 pub use self::visitors::Quota;
 use self::visitors::Visitors;
 use crate::issue::Issuer;
@@ -94,6 +93,9 @@ pub enum ServerError {
     /// No serving certificate.
     #[error(transparent)]
     Serving(#[from] ServingError),
+    /// The TLS library takes no such configuration; a fault of ours.
+    #[error("TLS: {0}")]
+    Tls(#[from] rustls::Error),
     /// The reflection service's descriptors cannot be read; a fault of ours.
     #[error("reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -103,6 +105,9 @@ pub enum ServerError {
     /// A worker ended although nobody asked it to.
     #[error("a worker thread ended unexpectedly")]
     WorkerEnded,
+    /// Health or the serving certificate was given up although nobody asked for that.
+    #[error("the work behind the doors ended unexpectedly")]
+    BackgroundEnded,
     /// The HTTP door ended although nobody asked it to.
     #[error("the HTTP door ended unexpectedly")]
     HttpEnded,
@@ -183,7 +188,7 @@ impl Bound {
             config,
             parts,
         } = self;
-        let tls = TlsSettings::new(serving.watch(), config.client_certificates);
+        let tls = tls::config(serving.watch(), config.client_certificates)?;
         let (metrics, clock) = (parts.metrics.clone(), parts.clock.clone());
         let visitors = Visitors::new(config.connections.open, config.calls_in_flight, metrics.clone());
         let connections = Arc::new(Connections::new(
@@ -198,9 +203,10 @@ impl Bound {
         // Health before the first call: nobody is told "ready" before a test signature verified.
         let health = health::Health::new(reporter, parts.clone());
         health.check().await;
-        tokio::spawn(health.keep_checking(shutdown.clone()));
+        let mut background = tokio::task::JoinSet::new();
+        background.spawn(health.keep_checking(shutdown.clone()));
         let metrics = parts.metrics.clone();
-        tokio::spawn(serving.keep_fresh(shutdown.clone(), move |leaf| metrics.certificates.set_serving(leaf)));
+        background.spawn(serving.keep_fresh(shutdown.clone(), move |leaf| metrics.certificates.set_serving(leaf)));
         // The HTTP door stays open while calls drain: probes should see why we are not ready.
         let (http_stop, http_asked) = crate::platform::shutdown::shutdown();
         let http = start_http(monitoring, parts.clone(), http_asked)?;
@@ -221,6 +227,7 @@ impl Bound {
             }
             _ = workers.join_next() => Err(ServerError::WorkerEnded),
             () = &mut http => Err(ServerError::HttpEnded),
+            _ = background.join_next() => Err(ServerError::BackgroundEnded),
         };
         http_stop.stop();
         if result.is_ok() {
@@ -239,8 +246,10 @@ fn listen(address: SocketAddr) -> Result<TcpListener, ServerError> {
             tokio::net::TcpSocket::new_v6()
         }?;
         socket.set_reuseaddr(true)?;
-        // Accepted sockets inherit it: peers that vanished without a word are found.
+        // Accepted sockets inherit both: peers that vanished without a word are found, and small answers do not wait for acknowledgements
+        // of the one before.
         socket.set_keepalive(true)?;
+        socket.set_nodelay(true)?;
         socket.bind(address)?;
         socket.listen(4096)?.into_std()
     };
@@ -264,10 +273,11 @@ fn start_worker(
         for (socket, transport) in sockets {
             match tokio::net::TcpListener::from_std(socket) {
                 Ok(socket) => drop(doors.spawn(connections.clone().serve(socket, transport, shutdown.clone()))),
-                Err(error) => tracing::error!(%error, "a worker cannot use its socket"),
+                Err(error) => return tracing::error!(%error, "a worker cannot use its socket"),
             }
         }
-        while doors.join_next().await.is_some() {}
+        // One that ends before it is asked to ends the worker, and that is noticed.
+        while doors.join_next().await.is_some() && shutdown.is_asked() {}
     })
     .map_err(ServerError::Worker)
 }

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
-/// What every client says first, in bytes (RFC 9113, 3.4).
-const PREFACE: u64 = 24;
+/// What every client says first (RFC 9113, 3.4): 24 bytes, and a frame of settings, of which the header takes 9.
+pub const OPENING: u64 = 24 + 9;
 
 /// How far a stream has come, in bytes from its beginning.
 #[derive(Clone, Copy, Debug)]
@@ -100,7 +100,7 @@ impl Patience {
 
     /// At the end of each turn of the connection; ready when it must be cut.
     pub fn poll(&mut self, progress: Progress, context: &mut Context<'_>) -> Poll<Impatience> {
-        if !self.spoken && progress.heard >= PREFACE {
+        if !self.spoken && progress.heard >= OPENING {
             self.spoken = true;
             self.alarm = None;
         }

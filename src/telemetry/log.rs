@@ -8,6 +8,7 @@ use tracing_subscriber::EnvFilter;
 use super::Metrics;
 pub use super::line_writer::Flush;
 use super::line_writer::{LineWriter, Worth, line_writer};
+use super::text_fields::TextFields;
 
 /// The target of the line of each refused call.
 pub const REFUSED: &str = "countersign::refused";
@@ -104,7 +105,7 @@ fn subscriber(
         .with_ansi(colours)
         .with_writer(writer);
     match format {
-        Format::Text => Box::new(builder.finish()),
+        Format::Text => Box::new(builder.fmt_fields(TextFields::default()).finish()),
         Format::Json => Box::new(
             builder
                 .json()

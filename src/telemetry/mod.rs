@@ -9,6 +9,7 @@ pub mod log;
 pub mod metrics;
 mod readiness;
 mod seldom;
+mod text_fields;
 
 pub use metrics::Metrics;
 pub use readiness::{Condition, Readiness, Report, Trouble};

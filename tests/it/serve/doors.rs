@@ -148,3 +148,71 @@ async fn a_directory_and_a_port_belong_to_one_process() {
         assert!(format!("{error:#}").contains(message), "{error:#}");
     }
 }
+
+/// Somebody else's certificate, which everyone can see, with a key of one's own (RFC 8446, 4.4.3).
+#[derive(Debug)]
+struct Stolen(Arc<rustls::sign::CertifiedKey>);
+
+impl rustls::client::ResolvesClientCert for Stolen {
+    fn resolve(&self, _: &[&[u8]], _: &[rustls::SignatureScheme]) -> Option<Arc<rustls::sign::CertifiedKey>> {
+        Some(self.0.clone())
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+#[tokio::test]
+async fn whoever_shows_a_certificate_holds_its_key() {
+    use rustls::pki_types::pem::PemObject;
+    let server = Server::with(&["authentication.clientCertificates=true"]).await;
+    let (wish, key) = request();
+    let leaf = server.ask(wish).await.unwrap().cert_chain.remove(0);
+    let leaf = rustls::pki_types::CertificateDer::from_pem_slice(leaf.as_bytes()).unwrap();
+    let other = request().1;
+    for (key, holds_it) in [(key, true), (other, false)] {
+        let key = rustls::pki_types::PrivateKeyDer::from_pem_slice(key.pem().as_bytes()).unwrap();
+        let key = rustls::crypto::ring::sign::any_supported_type(&key).unwrap();
+        let shown = rustls::sign::CertifiedKey::new(vec![leaf.clone()], key);
+        let provider = rustls::crypto::ring::default_provider();
+        let mut config = tls_config(&server, provider, &rustls::version::TLS13);
+        config.client_auth_cert_resolver = Arc::new(Stolen(Arc::new(shown)));
+        let stream = TcpStream::connect(server.addresses.tls).await.unwrap();
+        let stream = tls(Arc::new(config), stream).await;
+        // TLS 1.3 clients learn at their first read what the server thinks of their certificate.
+        let spoken = async {
+            let (mut client, connection) = h2::client::handshake(stream).await?;
+            let connection = tokio::spawn(connection);
+            let head = http::Request::get("http://ca/").body(()).unwrap();
+            let answered = client.send_request(head, true)?.0.await.map(drop);
+            connection.abort();
+            answered
+        };
+        assert_eq!(spoken.await.is_ok(), holds_it);
+    }
+}
+
+/// Sixty-four who hold on to the door of those who watch must not make the process look dead, nor keep it from ending.
+#[tokio::test]
+async fn the_door_for_those_who_watch_is_nobodys_to_keep() {
+    let server = Server::start().await;
+    let mut holders = Vec::new();
+    for _ in 0..64 {
+        let mut stream = TcpStream::connect(server.addresses.monitoring).await.unwrap();
+        stream
+            .write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+            .await
+            .unwrap();
+        holders.push(stream);
+    }
+    // Each was answered once, and has lost its place.
+    assert!(http_get(&server, "/healthz").await.starts_with("HTTP/1.1 200"));
+    for holder in &mut holders {
+        *holder = TcpStream::connect(server.addresses.monitoring).await.unwrap();
+        holder.write_all(b"GET /healthz").await.unwrap();
+    }
+    // While they go on talking, a stop is a stop: the first of them would be cut only after seconds.
+    let stopped = tokio::time::timeout(std::time::Duration::from_secs(4), server.stop()).await;
+    stopped.expect("the door waits for a place").unwrap();
+}

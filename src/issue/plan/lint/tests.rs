@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::super::plan::{self, Plan};
-use super::super::testing::{self, NOW, TestCa, circumstances, csr, grant, profile};
+use super::super::super::plan::{self, Plan};
+use super::super::super::testing::{self, NOW, TestCa, circumstances, csr, grant, profile};
 use super::*;
 use crate::model::{Lifetime, Serial, Validity, der};
 
@@ -145,6 +145,17 @@ fn every_field_has_its_rule() {
     finds("the bytes are not one TBSCertificate", "garbage", |case| {
         case.members[SUBJECT] = vec![5, 0]
     });
+    finds("the bytes are not one TBSCertificate", "one member too many", |case| {
+        case.extensions.clear();
+        case.members.push(element(0xa3, &element(0x30, &[])));
+    });
+    finds(
+        "the bytes are not one TBSCertificate",
+        "a length that is not minimal",
+        |case| {
+            case.members[SUBJECT] = vec![0x30, 0x81, 0];
+        },
+    );
     finds("the version is not 3", "version 2", |case| {
         case.members[0] = vec![0xa0, 3, 2, 1, 1]
     });
@@ -190,6 +201,11 @@ fn every_field_has_its_rule() {
     });
     finds("NotAfter is another one", "one second", |case| {
         case.members[VALIDITY][30] ^= 1
+    });
+    finds("NotAfter is another one", "GeneralizedTime before 2050", |case| {
+        let [start, end] = der::members(0x30, &case.members[VALIDITY]).unwrap();
+        let long = element(0x18, &[b"20", end.content].concat());
+        case.members[VALIDITY] = element(0x30, &[start.whole, &long].concat());
     });
     finds("it is never valid", "it ends as it begins", |case| {
         let start = case.members[VALIDITY][2..17].to_vec();
@@ -241,6 +257,9 @@ fn every_extension_has_its_content() {
         case.says(USAGE, &[3, 2, 2, 0x84])
     });
     finds(SAYS[USAGE], "usage: none", |case| case.says(USAGE, &[3, 1, 0]));
+    finds(SAYS[USAGE], "usage: zero bits after the last one", |case| {
+        case.says(USAGE, &[3, 2, 0, 0x80])
+    });
     let purpose = |arc| vec![6, 8, 0x2b, 6, 1, 5, 5, 7, 3, arc];
     let both = [purpose(1), purpose(2)].concat();
     finds(SAYS[PURPOSES], "purposes: no client", |case| {
@@ -248,6 +267,9 @@ fn every_extension_has_its_content() {
     });
     finds(SAYS[PURPOSES], "purposes: no server", |case| {
         case.says(PURPOSES, &element(0x30, &purpose(2)))
+    });
+    finds(SAYS[PURPOSES], "purposes: in another order", |case| {
+        case.says(PURPOSES, &element(0x30, &[purpose(2), purpose(1)].concat()))
     });
     for more in [
         purpose(3),
@@ -379,8 +401,18 @@ fn extensions_are_exactly_these_in_this_order() {
         case.extensions
             .push(element(0x30, &[&oid[..], &element(4, &[5, 0])].concat()));
     });
-    // The parser itself refuses a repetition in some places and not in others: found either way.
-    let mut twice = Case::workload();
-    twice.extensions.push(twice.extensions[BASIC].clone());
-    assert!(twice.lint().is_err());
+    finds(exactly, "one stands there twice", |case| {
+        case.extensions.push(case.extensions[BASIC].clone())
+    });
+    for flag in [0, 1] {
+        finds(
+            "the bytes are not one TBSCertificate",
+            "critical in another spelling",
+            |case| {
+                let [_, _, value] = der::members::<3>(0x30, &case.extensions[BASIC]).unwrap();
+                let members = [&[6, 3, 0x55, 0x1d, 19, 1, 1, flag], value.whole].concat();
+                case.extensions[BASIC] = element(0x30, &members);
+            },
+        );
+    }
 }
