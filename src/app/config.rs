@@ -8,6 +8,7 @@ mod check_authentication;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 
 use super::settings::Settings;
 use crate::authority;
@@ -24,6 +25,8 @@ use crate::telemetry::log;
 pub struct Config {
     /// The doors.
     pub server: server::Config,
+    /// The Unix socket for the admin of this host.
+    pub admin: Option<PathBuf>,
     /// The key and certificate that sign.
     pub ca: authority::Config,
     /// What is issued to workloads.

@@ -3,6 +3,7 @@
 //!
 //! Takes: settings. Gives: a running [`serve::App`], or every reason why not. Not here: how anything is done.
 
+pub mod admin;
 pub mod authenticators;
 pub mod config;
 pub mod demo;

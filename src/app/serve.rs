@@ -12,6 +12,7 @@ use crate::authority::{self, Authority, CaSnapshot, Steering};
 use crate::issue::Issuer;
 use crate::platform::shutdown::{Shutdown, on_hangup, shutdown, signal_to_stop};
 use crate::platform::{Clock, SystemClock, SystemRandom, process, worker};
+use crate::server::admin_door::AdminDoor;
 use crate::server::{Bound, Parts};
 use crate::telemetry::{Metrics, Readiness, log};
 
@@ -134,6 +135,7 @@ pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 /// A CA whose doors are open, not yet serving.
 pub struct App {
     bound: Bound,
+    admin: Option<AdminDoor>,
     authority: Authority,
     background: Background,
 }
@@ -184,14 +186,24 @@ impl App {
             readiness,
         };
         let bound = Bound::bind(config.server.clone(), parts).await?;
+        let admin = match &config.admin {
+            Some(path) => Some(
+                AdminDoor::open(path, authority.steering())
+                    .await
+                    .context("admin.socket")?,
+            ),
+            None => None,
+        };
         tracing::info!(
             address = %bound.address(),
             plaintext = bound.plaintext().map(tracing::field::display),
             monitoring = %bound.monitoring(),
+            admin = admin.as_ref().map(|door| tracing::field::display(door.path().display())),
             "listening"
         );
         Ok(Self {
             bound,
+            admin,
             authority,
             background,
         })
@@ -225,6 +237,7 @@ impl App {
     pub async fn run(self, shutdown: Shutdown) -> anyhow::Result<()> {
         let Self {
             bound,
+            admin,
             authority,
             background,
         } = self;
@@ -232,7 +245,14 @@ impl App {
         // The lock goes last: no other process may sign before this one is done.
         let (close, closing) = crate::platform::shutdown::shutdown();
         let keeper = worker::start("ca".into(), authority.run(closing)).context("the CA's thread cannot be started")?;
+        // The admin may look as long as anything is signed.
+        let (leave, leaving) = crate::platform::shutdown::shutdown();
+        let admin = admin.map(|door| tokio::spawn(door.serve(leaving)));
         let ended = bound.serve(shutdown).await;
+        leave.stop();
+        if let Some(admin) = admin {
+            let _ = admin.await;
+        }
         close.stop();
         keeper.await;
         Ok(ended?)

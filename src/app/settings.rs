@@ -2,6 +2,8 @@
 //!
 //! Here is the list of all fields with their defaults; `docs/settings.md` and `docs/serve.yaml` are written from it (`tests/it/reference.rs`). How texts become it is in `read_settings`; whether values make sense is asked in `config`.
 
+use std::path::{Path, PathBuf};
+
 use serde::{Deserialize, Serialize};
 
 /// What `serve` and `check` can be told. An empty file means all defaults.
@@ -16,6 +18,8 @@ pub struct Settings {
     pub listen: Listen,
     /// The door for metrics, health and readiness.
     pub monitoring: Monitoring,
+    /// The door for the admin of this host.
+    pub admin: Admin,
     /// The key and certificate that sign.
     pub ca: Ca,
     /// What is issued to workloads.
@@ -66,6 +70,15 @@ pub struct Listen {
 pub struct Monitoring {
     /// Address and port for `/metrics`, `/healthz` and `/readyz`.
     pub address: String,
+}
+
+/// `admin`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct Admin {
+    /// Unix socket on which `countersign root` finds the running CA; for root and the CA's own user alone. Absent: `admin.sock` in
+    /// `ca.selfSigned.directory`. Empty: there is none.
+    pub socket: Option<String>,
 }
 
 /// `ca`
@@ -191,6 +204,17 @@ pub struct Shutdown {
     pub drain_seconds: u32,
 }
 
+impl Settings {
+    /// Where the admin's door is; `None` when it is switched off.
+    pub fn admin_socket(&self) -> Option<PathBuf> {
+        match self.admin.socket.as_deref() {
+            Some("") => None,
+            Some(path) => Some(path.into()),
+            None => Some(Path::new(&self.ca.self_signed.directory).join("admin.sock")),
+        }
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
@@ -198,6 +222,7 @@ impl Default for Settings {
             cluster_id: "Kubernetes".into(),
             listen: Listen::default(),
             monitoring: Monitoring::default(),
+            admin: Admin::default(),
             ca: Ca::default(),
             certificates: Certificates::default(),
             serving_certificate: ServingCertificate::default(),

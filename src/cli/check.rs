@@ -26,6 +26,10 @@ pub struct Arguments {
     /// Look at this folder of plugged-in files alone, without any settings.
     #[arg(long, value_name = "DIRECTORY", conflicts_with_all = ["config", "assignments", "print"])]
     cacerts: Option<PathBuf>,
+    /// Ask the CA that runs with these settings on this host, instead of looking at its files: are they in use, does it sign, does a change of root
+    /// wait for somebody?
+    #[arg(long, conflicts_with_all = ["cacerts", "print"])]
+    running: bool,
     /// Also print the settings complete with defaults.
     #[arg(long, conflicts_with = "output")]
     print: bool,
@@ -40,9 +44,12 @@ Examples:
     countersign check --config serve.yaml
   Before making the secret cacerts
     countersign check --cacerts ./cluster1
+  In a monitoring job beside the CA
+    countersign check --config serve.yaml --running
 
 Exit status: 0 when serve would start and could sign (warnings included), 1 when not. What only the pod has (its credentials for the API
-server) is told and not judged elsewhere; a port that somebody else listens on is not looked at.
+server) is told and not judged elsewhere; a port that somebody else listens on is not looked at. With --running: 0 when all is well, also
+while a change of root goes its way; 1 when the files are bad or gone, nothing signs, a change needs a person, or nobody answers.
 ";
 
 /// Everything that is told.
@@ -77,6 +84,9 @@ struct Certificate {
 }
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    if arguments.running {
+        return super::root::check(&arguments.source);
+    }
     let now = SystemClock.now();
     let mut told = Told::default();
     match &arguments.cacerts {

@@ -2,7 +2,7 @@
 //! be written is a failure, except that a reader went away (`| head`).
 
 use std::fmt::Display;
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 
 use anyhow::Context;
 
@@ -28,6 +28,43 @@ pub fn result(text: impl Display) -> anyhow::Result<()> {
 /// Something that a person should know and a script should not read.
 pub fn note(text: impl Display) {
     let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// How something goes, on standard error: a line for each change of what it says; on a terminal also a short line that is written over.
+pub struct Progress {
+    terminal: bool,
+    told: String,
+}
+
+impl Progress {
+    /// Nothing told yet.
+    pub fn new() -> Self {
+        Self {
+            terminal: std::io::stderr().is_terminal(),
+            told: String::new(),
+        }
+    }
+
+    /// `moving` changes with every look and is for terminals alone.
+    pub fn show(&mut self, words: &str, moving: &str) {
+        // Back to the line's start, and clear it.
+        let clear = if self.terminal { "\r\x1b[2K" } else { "" };
+        if self.told != words {
+            note(format_args!("{clear}{words}"));
+            words.clone_into(&mut self.told);
+        }
+        if self.terminal {
+            let _ = write!(std::io::stderr(), "{clear}{moving}");
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if self.terminal {
+            let _ = write!(std::io::stderr(), "\r\x1b[2K");
+        }
+    }
 }
 
 /// Why the command failed.

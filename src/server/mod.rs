@@ -1,4 +1,4 @@
-//! The doors: gRPC for proxies, HTTP for those who watch over us.
+//! The doors: gRPC for proxies, HTTP for those who watch over us, a Unix socket for the admin.
 //!
 //! Takes: an [`Issuer`] and where to listen. Gives: [`Bound`], whose addresses are the real ones, so that tests bind port 0 and ask. Not
 //! here: who may have what.
@@ -7,6 +7,7 @@
 //! connection never changes threads. The HTTP door has a thread of its own as well, since strangers reach it; health and the serving
 //! certificate live on the caller's runtime.
 
+pub mod admin_door;
 mod answer;
 mod connection;
 mod cork;

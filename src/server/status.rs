@@ -5,6 +5,7 @@
 
 use tonic::{Code, Status};
 
+use crate::authority::steering::SteeringError;
 use crate::issue::Refusal;
 use crate::model::Kind;
 
@@ -34,6 +35,19 @@ pub fn name(code: Code) -> &'static str {
 /// What a refused caller is told.
 pub fn refused(refusal: &Refusal) -> Status {
     Status::new(code(refusal.kind()), refusal.public())
+}
+
+/// What an admin is told whose act was not done.
+pub fn steered(error: &SteeringError) -> Status {
+    let code = match error {
+        SteeringError::Refused(_)
+        | SteeringError::Files(_)
+        | SteeringError::NotSelfSigned
+        | SteeringError::NoRoot(_) => Code::FailedPrecondition,
+        SteeringError::File(_) => Code::Internal,
+        SteeringError::Closing => Code::Unavailable,
+    };
+    Status::new(code, error.to_string())
 }
 
 #[cfg(test)]

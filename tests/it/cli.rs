@@ -54,8 +54,13 @@ fn refused(arguments: &[&str], status: i32) -> String {
 #[test]
 fn help() {
     insta::assert_snapshot!("countersign", printed(&["--help"]));
-    for command in ["serve", "request", "check", "demo"] {
+    for command in ["serve", "request", "check", "root", "demo"] {
         insta::assert_snapshot!(command, printed(&[command, "--help"]));
+    }
+    for command in [
+        "status", "confirm", "activate", "withdraw", "retire", "rotate", "reload",
+    ] {
+        insta::assert_snapshot!(format!("root-{command}"), printed(&["root", command, "--help"]));
     }
 }
 

@@ -7,6 +7,7 @@
     reason = "tests: the options that allow these in tests do not reach helper functions"
 )]
 
+mod admin;
 mod ask;
 mod authority;
 mod bench;

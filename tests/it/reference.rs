@@ -69,8 +69,13 @@ fn file(definitions: &Definitions, name: &str, defaults: &Value, margin: &str, o
         let default = &defaults[name];
         writeln!(out, "{margin}# {about}").unwrap();
         if definitions.contains_key(kind) {
-            writeln!(out, "{margin}{name}:").unwrap();
-            file(definitions, kind, default, &format!("{margin}  "), out);
+            // A section without any value would be nothing, which is no section.
+            let empty = default
+                .as_object()
+                .is_some_and(|fields| fields.values().all(Value::is_null));
+            let comment = if empty { "# " } else { "" };
+            writeln!(out, "{margin}{comment}{name}:").unwrap();
+            file(definitions, kind, default, &format!("{margin}{comment}  "), out);
         } else {
             match written(default) {
                 Some(default) => writeln!(out, "{margin}{name}: {default}").unwrap(),

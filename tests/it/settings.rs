@@ -37,6 +37,7 @@ fn defaults_work_in_a_cluster() {
         assert_eq!(config.server.address.port(), 15012);
         assert_eq!(config.server.plaintext, None);
         assert_eq!(config.server.monitoring.port(), 15014);
+        assert_eq!(config.admin, Some("/var/lib/countersign/admin.sock".into()));
         // No address takes more than a quarter.
         assert_eq!(config.server.connections.open.per_address, 5_000);
         assert_eq!(config.server.calls_in_flight.per_address, 250);
@@ -69,6 +70,8 @@ listen:
   threads: 2
 monitoring:
   address: 127.0.0.1:0
+admin:
+  socket: /run/countersign.sock
 ca:
   type: self-signed
   directory: /keys
@@ -115,6 +118,7 @@ shutdown:
     assert_eq!(review.1.trust_domain.as_str(), "prod.example.org");
     assert_eq!(config.ca.self_signed.organization, "prod.example.org");
     assert_eq!(config.server.plaintext, Some("127.0.0.1:0".parse().unwrap()));
+    assert_eq!(config.admin, Some("/run/countersign.sock".into()));
     let quota = |total, per_address| Quota { total, per_address };
     assert_eq!(config.server.connections.open, quota(10, 6));
     assert_eq!((config.server.calls_in_flight, config.server.threads), (quota(7, 2), 2));
@@ -255,6 +259,7 @@ mod values {
         plaintext: "listen: {plaintext: 'yes'}" => "listen.plaintext: \"yes\" is not an address with a port; write it as 0.0.0.0:15012 or [::]:15012";
         plaintext_on_the_same_door: "listen: {plaintext: '0.0.0.0:15012'}" => "listen.plaintext: it is the same as listen.address; give it a port of its own";
         monitoring_on_the_same_door: "monitoring: {address: '0.0.0.0:15012'}" => "monitoring.address: it is the same as a listen address; give it a port of its own";
+        admin_socket: "ca: {selfSigned: {directory: /var/lib/countersign/in/a/directory/that/is/much/too/deep/for/a/socket/to/have/a/name/in/it/at/all}}" => "admin.socket: its path has 109 bytes, and a Unix socket's has at most 107; give a shorter one, or '' for no admin's door";
         connections: "listen: {connections: 0}" => "listen.connections: 0 is out of range; give 1 to 1000000";
         streams: "listen: {streamsPerConnection: 0}" => "listen.streamsPerConnection: 0 is out of range; give 1 to 100000";
         message: "listen: {messageBytes: 100}" => "listen.messageBytes: 100 is out of range; give 4096 to 4194304";

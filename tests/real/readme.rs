@@ -45,6 +45,7 @@ fn every_command_of_the_readme_works_as_written() {
     for expected in [
         "demo/cert-chain.pem: OK",
         "plugged-in/cert-chain.pem: OK",
+        "after/cert-chain.pem: OK",
         "URI:spiffe://cluster.local/ns/default/sa/sleep",
     ] {
         assert!(shown.contains(expected), "{expected} is missing in\n{shown}");

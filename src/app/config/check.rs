@@ -35,6 +35,9 @@ pub(super) fn config(settings: &Settings, environment: &BTreeMap<String, String>
     }
 }
 
+/// `sun_path` of `unix(7)`, without the zero at its end.
+const LONGEST_SOCKET_PATH: usize = 107;
+
 fn count(number: u32) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
@@ -45,6 +48,15 @@ impl Checker {
         if settings.cluster_id.is_empty() {
             let finding = "it is empty; give the name that proxies send in their clusterid header, usually Kubernetes";
             self.refuse("clusterId", finding);
+        }
+        let admin = settings.admin_socket();
+        if let Some(length) = admin.as_ref().map(|path| path.as_os_str().len())
+            && length > LONGEST_SOCKET_PATH
+        {
+            let finding = format!(
+                "its path has {length} bytes, and a Unix socket's has at most {LONGEST_SOCKET_PATH}; give a shorter one, or '' for no admin's door"
+            );
+            self.refuse("admin.socket", finding);
         }
         let ca = self.ca(&settings.ca, trust_domain.as_ref());
         let policy = self.policy(&settings.certificates);
@@ -63,6 +75,7 @@ impl Checker {
         let logging = self.logging(&settings.logging);
         Some(Config {
             server: server?,
+            admin,
             ca: ca?,
             policy: policy?,
             authentication: authentication?,

@@ -383,6 +383,22 @@ fn a_withdrawn_root_leaves_with_its_last_leaf() {
 }
 
 #[test]
+fn the_last_root_never_leaves() {
+    let mut world = World::new(&files(0, &[]));
+    world.rotation.withdraw(root(0), &[]);
+    world.settle();
+    assert_eq!(
+        world.rotation.forget(root(0), true).unwrap_err().to_string(),
+        format!(
+            "{} is in use: it is the only one in the bundle: put files with another root in place first",
+            root(0)
+        )
+    );
+    assert_eq!(world.rotation.bundle().collect::<Vec<_>>(), [root(0)]);
+    assert_eq!(world.rotation.signing(), None);
+}
+
+#[test]
 fn a_call_that_read_an_old_snapshot_is_refused_once_its_time_is_over() {
     let mut world = World::new(&files(0, &[]));
     world.issue(3600, 0);
