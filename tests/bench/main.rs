@@ -1,4 +1,5 @@
-//! `cargo bench`: what one certificate costs the built program, against the bound (what its crypto alone would cost), on this machine.
+//! `cargo build --release --workspace && target/release/bench target/release/countersign`: what one certificate costs the built program,
+//! against the bound (what its crypto alone would cost), on this machine.
 //!
 //! The program runs as a child on a core of its own; callers share the other one. Every token and every CSR is used once. A figure is a
 //! ratio of two CPU times that were measured side by side: it carries over to other machines, while the times themselves do not.
@@ -23,7 +24,7 @@ mod trust;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
 
 use bound::{Bound, Probe};
@@ -39,8 +40,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// What one certificate costs the server, against what its crypto alone would cost.
 #[derive(Debug, Parser)]
-#[command(name = "cargo bench --")]
 struct Options {
+    /// The program to measure: target/release/countersign, as built with this one.
+    program: PathBuf,
     /// A few seconds for each part: for a first look.
     #[arg(long, conflicts_with = "long")]
     quick: bool,
@@ -56,12 +58,6 @@ struct Options {
     /// Fails when a target is missed.
     #[arg(long)]
     check: bool,
-    /// Measures this program instead of the one just built.
-    #[arg(long, value_name = "FILE", default_value = env!("CARGO_BIN_EXE_countersign"))]
-    program: PathBuf,
-    /// Given by cargo.
-    #[arg(long, hide = true)]
-    bench: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -94,11 +90,11 @@ const FULL: Sizes = Sizes {
 };
 
 fn main() -> Result<ExitCode> {
-    // `cargo test --all-targets` starts benches without this flag, to see that they start.
-    if !std::env::args().any(|argument| argument == "--bench") {
-        return Ok(ExitCode::SUCCESS);
-    }
     let options = Options::parse();
+    ensure!(
+        !cfg!(debug_assertions),
+        "the bound is measured in this program: build it with --release, too"
+    );
     let folder = tempfile::tempdir()?;
     let report = run(&options, folder.path())?;
     print!("{}", report.table());
