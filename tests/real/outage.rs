@@ -1,0 +1,85 @@
+//! What a CA depends on is gone while clients want something of it: they are told to come back, do so as Istio's rules say, and get what they
+//! want once it is there again.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::cluster::cluster;
+use crate::support::countersign::{Countersign, keys_of_cluster};
+use crate::support::istio::Peer;
+use crate::support::pods::Reviewer;
+use crate::support::process::scratch;
+use crate::support::scene::Scene;
+use crate::support::wait::{PATIENCE, until};
+
+#[test]
+fn without_the_keys_of_tokens_callers_come_back_until_they_are_there() {
+    let mut api_server = cluster().another_server("keyless", &["tokens.key"]);
+    let (reader, place) = (Reviewer::without_rights(), scratch());
+    let kubeconfig = reader.kubeconfig(place.path(), &api_server);
+    api_server.process.kill();
+    let scene = Scene::of(Countersign::start_unready(keys_of_cluster(&kubeconfig)), place);
+    let token = scene.pod.token();
+    let refusal = scene
+        .server
+        .refusal(|| scene.sign(&token).assert_refused("Unavailable", 5));
+    assert!(refusal.starts_with("keys_unavailable"), "{refusal}");
+    assert_eq!(scene.server.readiness().status, 503);
+    api_server.restart(&["tokens.key"]);
+    until("readiness", PATIENCE, || {
+        (scene.server.readiness().status == 200).then_some(())
+    });
+    scene.sign(&token).assert_good();
+}
+
+/// As many agents as a large node pool restarts at once, each with its own token: no answer is shared.
+#[test]
+fn a_thousand_agents_that_meet_an_outage_of_reviews_all_recover() {
+    const AGENTS: usize = 1000;
+    let mut api_server = cluster().another_server("crowded", &["tokens.key"]);
+    let room = json!({"listen": {"connections": 10_000, "callsInFlight": 10_000}});
+    let scene = Scene::reviewed_by(&api_server, &Reviewer::new(), room);
+    let tokens = scene.place.path().join("herd");
+    for agent in 0..AGENTS {
+        std::fs::write(tokens.with_extension(agent.to_string()), scene.pod.token()).unwrap();
+    }
+    api_server.process.kill();
+    let herd = Peer::new(&scene.server, &scene.pod, Some(&tokens)).with(["--agents", &AGENTS.to_string()]);
+    let mut herd = herd.start("herd", scene.place.path());
+    herd.wait_for("failed", AGENTS, LONG);
+    assert_eq!(scene.server.metric("citadel_server_success_cert_issuance_count"), Some(0.0));
+    // Nobody is not ready because of that, and the server has time for others.
+    assert_eq!(scene.server.readiness().status, 200);
+    api_server.restart(&["tokens.key"]);
+    let mut told = herd.wait_until_done_within(LONG);
+    told.retain(|told| told["event"] == "recovered");
+    assert_eq!(told.len(), AGENTS);
+
+    let (mut calls, mut rounds) = (0, 0);
+    for agent in &told {
+        let tries: Vec<u64> = serde_json::from_value(agent["calls"].clone()).unwrap();
+        let (last, failed) = tries.split_last().unwrap();
+        // Istio's rule: five calls, then a pause and a new connection.
+        assert!(!failed.is_empty() && failed.iter().all(|calls| *calls == 5), "{agent}");
+        assert!((1..=5).contains(last), "{agent}");
+        let codes = agent["codes"].as_object().unwrap();
+        assert!(codes.keys().eq(["Unavailable"]), "{agent}");
+        calls += tries.iter().sum::<u64>();
+        rounds += tries.len();
+    }
+    // The server saw the same: no call more, every round on a connection of its own.
+    let count = |name: &str| scene.server.metric(name).unwrap_or(0.0);
+    let signed = count("citadel_server_success_cert_issuance_count");
+    assert_eq!(signed, AGENTS as f64);
+    assert_eq!(count("citadel_server_csr_count"), calls as f64);
+    let connections = || -> BTreeSet<String> {
+        let lines = ["refused", "issued"].map(|message| scene.server.events(message));
+        lines.iter().flatten().map(|line: &Value| line["peer"].to_string()).collect()
+    };
+    assert_eq!(connections().len(), rounds);
+}
+
+/// For as many handshakes as all rounds together need, by an unoptimised server.
+const LONG: Duration = Duration::from_secs(180);

@@ -1,0 +1,1 @@
+//! A company's CA under several processes, one after the other and side by side.
