@@ -188,7 +188,7 @@ impl Bound {
             parts.clock.clone(),
         ));
         // Health before the first call: nobody is told "ready" before a test signature verified.
-        let health = health::Health::new(reporter, parts.clone());
+        let mut health = health::Health::new(reporter, parts.clone());
         health.check().await;
         tokio::spawn(health.keep_checking(shutdown.clone()));
         let metrics = parts.metrics.clone();

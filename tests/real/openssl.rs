@@ -213,6 +213,11 @@ fn a_serving_certificate_in_files_is_swapped_without_a_failed_call() {
     for version in ["-tls1_2", "-tls1_3"] {
         assert_handshake(&scene.server, &[version, "-alpn", "h2"], &["ALPN protocol: h2"]);
     }
+    for version in ["1.2", "1.3"] {
+        // Go's gRPC refuses servers that do not choose it.
+        let asked = scene.peer(&scene.pod.token()).with(["--tls", version]).ask();
+        assert!(asked.signed.ok && asked.tls_version.ends_with(version), "{asked:?}");
+    }
     // A caller that was there before, on its old connection, and one that comes new.
     let events = cache.wait_until_done();
     assert!(!events.iter().any(|event| event["event"] == "error"), "{events:?}");
@@ -250,6 +255,9 @@ fn every_kind_of_company_ca_issues_what_openssl_go_and_webpki_accept() {
         let signed = peer.with(["--out", text(&out)]).sign();
         signed.assert_good();
         assert_eq!(signed.chain.len(), company.shown, "{}", signer.name);
+        // Our own certificate comes with everything below the root.
+        let shown = handshake(&server, &["-showcerts"]).unwrap();
+        assert_eq!(shown.matches("BEGIN CERTIFICATE").count(), company.shown - 1, "{shown}");
         assert_recipe(&out, &company.cacerts, company.shown);
         webpki::verify(&signed.chain).unwrap_or_else(|error| panic!("{}: {error}", signer.name));
         Certificate::read(&out.join("cert-chain.pem")).assert_is_for_workload(&scene.pod.identity());

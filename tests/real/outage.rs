@@ -39,7 +39,7 @@ fn without_the_keys_of_tokens_callers_come_back_until_they_are_there() {
 fn a_thousand_agents_that_meet_an_outage_of_reviews_all_recover() {
     const AGENTS: usize = 1000;
     let mut api_server = cluster().another_server("crowded", &["tokens.key"]);
-    let room = json!({"listen": {"connections": 10_000, "callsInFlight": 10_000}});
+    let room = json!({"listen": {"connections": 10_000, "callsInFlight": 10_000, "handshakeSeconds": 60}});
     let scene = Scene::reviewed_by(&api_server, &Reviewer::new(), room);
     let tokens = scene.place.path().join("herd");
     for agent in 0..AGENTS {
@@ -49,7 +49,10 @@ fn a_thousand_agents_that_meet_an_outage_of_reviews_all_recover() {
     let herd = Peer::new(&scene.server, &scene.pod, Some(&tokens)).with(["--agents", &AGENTS.to_string()]);
     let mut herd = herd.start("herd", scene.place.path());
     herd.wait_for("failed", AGENTS, LONG);
-    assert_eq!(scene.server.metric("citadel_server_success_cert_issuance_count"), Some(0.0));
+    assert_eq!(
+        scene.server.metric("citadel_server_success_cert_issuance_count"),
+        Some(0.0)
+    );
     // Nobody is not ready because of that, and the server has time for others.
     assert_eq!(scene.server.readiness().status, 200);
     api_server.restart(&["tokens.key"]);
@@ -57,17 +60,24 @@ fn a_thousand_agents_that_meet_an_outage_of_reviews_all_recover() {
     told.retain(|told| told["event"] == "recovered");
     assert_eq!(told.len(), AGENTS);
 
-    let (mut calls, mut rounds) = (0, 0);
+    let (mut calls, mut connected) = (0, 0);
     for agent in &told {
         let tries: Vec<u64> = serde_json::from_value(agent["calls"].clone()).unwrap();
         let (last, failed) = tries.split_last().unwrap();
-        // Istio's rule: five calls, then a pause and a new connection.
-        assert!(!failed.is_empty() && failed.iter().all(|calls| *calls == 5), "{agent}");
+        // Istio's rule: five calls, then a pause and a new connection; none when a busy machine gave it no connection in time.
+        assert!(
+            !failed.is_empty() && failed.iter().all(|calls| [0, 5].contains(calls)),
+            "{agent}"
+        );
         assert!((1..=5).contains(last), "{agent}");
-        let codes = agent["codes"].as_object().unwrap();
-        assert!(codes.keys().eq(["Unavailable"]), "{agent}");
+        // Nobody there to review, or too many reviews at once.
+        let mut codes = agent["codes"].as_object().unwrap().keys();
+        assert!(
+            codes.all(|code| ["Unavailable", "ResourceExhausted"].contains(&code.as_str())),
+            "{agent}"
+        );
         calls += tries.iter().sum::<u64>();
-        rounds += tries.len();
+        connected += tries.iter().filter(|calls| **calls > 0).count();
     }
     // The server saw the same: no call more, every round on a connection of its own.
     let count = |name: &str| scene.server.metric(name).unwrap_or(0.0);
@@ -76,9 +86,13 @@ fn a_thousand_agents_that_meet_an_outage_of_reviews_all_recover() {
     assert_eq!(count("citadel_server_csr_count"), calls as f64);
     let connections = || -> BTreeSet<String> {
         let lines = ["refused", "issued"].map(|message| scene.server.events(message));
-        lines.iter().flatten().map(|line: &Value| line["peer"].to_string()).collect()
+        lines
+            .iter()
+            .flatten()
+            .map(|line: &Value| line["peer"].to_string())
+            .collect()
     };
-    assert_eq!(connections().len(), rounds);
+    assert_eq!(connections().len(), connected);
 }
 
 /// For as many handshakes as all rounds together need, by an unoptimised server.

@@ -12,7 +12,10 @@ use crate::support::wait::{PATIENCE, until};
 
 /// All of these tests' callers come from one address; it may have what all addresses together may have.
 fn roomy(changes: Value) -> Value {
-    with(json!({"listen": {"connections": 10_000, "callsInFlight": 10_000}}), changes)
+    with(
+        json!({"listen": {"connections": 10_000, "callsInFlight": 10_000}}),
+        changes,
+    )
 }
 
 #[test]
@@ -99,20 +102,26 @@ fn hold(seconds: u64, ping: u64) {
     let mut hold = peer.start("hold", scene.place.path());
     let told = hold.wait_until_done_within(Duration::from_secs(seconds) + PATIENCE);
     let named = |name: &str| told.iter().find(|told| told["name"] == name).unwrap();
-    for (name, pings) in [
-        ("pings", true),
-        ("pings_beside_a_call", true),
-        ("silence", false),
-    ] {
+    for (name, pings) in [("pings", true), ("pings_beside_a_call", true), ("silence", false)] {
         let told = named(name);
-        assert_eq!((&told["first"], &told["second"]), (&json!("OK"), &json!("OK")), "{told}");
-        assert_eq!((&told["connections"], &told["goaway"]), (&json!(1), &json!([])), "{told}");
+        assert_eq!(
+            (&told["first"], &told["second"]),
+            (&json!("OK"), &json!("OK")),
+            "{told}"
+        );
+        assert_eq!(
+            (&told["connections"], &told["goaway"]),
+            (&json!(1), &json!([])),
+            "{told}"
+        );
         assert_eq!(told["stream"], "", "{told}");
         // Our own pings, after 30 s each, reset the client's clock now and then.
         let least = if pings { seconds / ping / 2 } else { 0 };
         let sent = told["pings_sent"].as_u64().unwrap();
         assert!(sent >= least, "{told}");
         assert!(told["pongs_received"].as_u64().unwrap() + 1 >= sent, "{told}");
+        // A watch of the gRPC health service says what is, and then what changes.
+        assert_eq!(told["messages"], u64::from(name == "pings_beside_a_call"), "{told}");
         if !pings {
             assert!(told["pings_received"].as_u64() >= Some(seconds / 45), "{told}");
         }
@@ -148,7 +157,11 @@ fn a_hundred_calls_on_one_connection_finish_though_the_ca_is_stopped() {
 fn calls_whose_body_never_comes_are_ended() {
     let scene = Scene::offline(json!({"listen": {"callSeconds": 1}}));
     let peer = scene.peer(&scene.pod.token()).with(["--calls", "8", "--never"]);
-    let told = peer.start("streams", scene.place.path()).wait_until_done().pop().unwrap();
+    let told = peer
+        .start("streams", scene.place.path())
+        .wait_until_done()
+        .pop()
+        .unwrap();
     assert_eq!(told["outcomes"], json!({"Unavailable": 8}), "{told}");
     // The connection is as good as before.
     assert_eq!(told["goaway"], json!([]), "{told}");

@@ -88,7 +88,8 @@ func runAsk(arguments []string) error {
 	start := time.Now()
 	response, err := pb.NewIstioCertificateServiceClient(conn).CreateCertificate(ctx, request)
 	result := askResult{signResult: signResult{
-		OK: err == nil, Attempts: p.tokens.reads.Load(), Seconds: time.Since(start).Seconds(), Chain: response.GetCertChain(),
+		OK: err == nil, Attempts: p.tokens.reads.Load(), Seconds: time.Since(start).Seconds(),
+		Chain: append([]string{}, response.GetCertChain()...),
 	}}
 	if err != nil {
 		result.Error, result.Code = err.Error(), status.Code(err).String()

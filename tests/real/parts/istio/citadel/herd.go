@@ -24,23 +24,26 @@ type herdEvent struct {
 	Calls []int64 `json:"calls"`
 }
 
-// runHerd starts many secret caches, all at once, and ends when every one
-// has its certificate. Agent number n has the token file that -token names,
-// with .n behind it.
+// runHerd starts many agents, all at once, and ends when every one has its
+// certificate. Agent number n has the token file that -token names, with .n
+// behind it.
 func runHerd(arguments []string) error {
 	flags := flag.NewFlagSet("herd", flag.ExitOnError)
 	number := flags.Int("agents", 200, "how many")
+	// A secret cache watches files, and Linux lets a user have 128 inotify
+	// instances by default. Below its cache an agent is a citadel client.
+	caches := flags.Int("caches", 20, "how many of them have a secret cache; the others ask without one")
 	p := parsePeer(flags, arguments)
-	group := errgroup.Group{}
+	group, ctx := errgroup.WithContext(context.Background())
 	for n := range *number {
-		group.Go(func() error { return p.agent(n) })
+		group.Go(func() error { return p.agent(ctx, n, n < *caches) })
 	}
 	return group.Wait()
 }
 
-// agent is one of them: its own token, key, connection and cache, and the
-// endless tries of Istio's agent at its start.
-func (p *peer) agent(n int) error {
+// agent is one of them: its own token, keys and connection, and the endless
+// tries of Istio's agent at its start.
+func (p *peer) agent(ctx context.Context, n int, cached bool) error {
 	own := *p
 	own.readToken(fmt.Sprintf("%s.%d", p.token, n))
 	own.options.SecretTTL = time.Duration(p.ttl) * time.Second
@@ -48,16 +51,30 @@ func (p *peer) agent(n int) error {
 	if err != nil {
 		return err
 	}
-	manager, err := cache.NewSecretManagerClient(client, &own.options)
-	if err != nil {
+	defer client.Close()
+	ask := func() error {
+		csr, _, err := own.csr()
+		if err == nil {
+			_, err = client.CSRSign(csr, own.ttl)
+		}
 		return err
 	}
-	defer manager.Close()
+	if cached {
+		manager, err := cache.NewSecretManagerClient(client, &own.options)
+		if err != nil {
+			return err
+		}
+		defer manager.Close()
+		ask = func() error {
+			_, err := manager.GenerateSecret(security.WorkloadKeyCertResourceName)
+			return err
+		}
+	}
 	event := herdEvent{Event: "failed", Agent: n, Codes: map[string]int{}}
 	retry := backoff.NewExponentialBackOff(backoff.Option{InitialInterval: 500 * time.Millisecond, MaxInterval: time.Minute})
-	err = retry.RetryWithContext(context.Background(), func() error {
+	err = retry.RetryWithContext(ctx, func() error {
 		before := own.tokens.reads.Load()
-		_, err := manager.GenerateSecret(security.WorkloadKeyCertResourceName)
+		err := ask()
 		event.Calls = append(event.Calls, own.tokens.reads.Load()-before)
 		if err == nil {
 			return nil

@@ -23,8 +23,9 @@ type holdResult struct {
 	First  string `json:"first"`
 	Second string `json:"second"`
 	// Stream is the code that the open call ended with in between; empty if
-	// there was none or it did not end.
-	Stream string `json:"stream"`
+	// there was none or it did not end. Messages is what came through it.
+	Stream   string `json:"stream"`
+	Messages int    `json:"messages"`
 	seen
 }
 
@@ -107,7 +108,9 @@ func (p *peer) hold(option grpc.DialOption, call bool, duration time.Duration) (
 	if call {
 		watch, err := grpc_health_v1.NewHealthClient(conn).Watch(ctx, &grpc_health_v1.HealthCheckRequest{})
 		for err == nil {
-			_, err = watch.Recv()
+			if _, err = watch.Recv(); err == nil {
+				result.Messages++
+			}
 		}
 		// The end of our own time is none of the server's doing.
 		if code := status.Code(err); code != codes.DeadlineExceeded {

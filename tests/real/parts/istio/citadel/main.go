@@ -6,7 +6,7 @@
 //	citadel sign     one request
 //	citadel retry    attempts per gRPC code, against a server of its own
 //	citadel cache    Istio's secret cache, through rotations
-//	citadel herd     many secret caches that ask all at once
+//	citadel herd     many agents that ask all at once until each is answered
 //	citadel crowd    many citadel clients, each with its connection
 //
 // What Istio's agent never sends, other clients do. For these it is a plain
