@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::support::cluster::cluster;
 use crate::support::countersign::{Countersign, keys_of_cluster};
@@ -79,20 +79,24 @@ fn a_thousand_agents_that_meet_an_outage_of_reviews_all_recover() {
         calls += tries.iter().sum::<u64>();
         connected += tries.iter().filter(|calls| **calls > 0).count();
     }
-    // The server saw the same: no call more, every round on a connection of its own.
-    let count = |name: &str| scene.server.metric(name).unwrap_or(0.0);
-    let signed = count("citadel_server_success_cert_issuance_count");
-    assert_eq!(signed, AGENTS as f64);
+    // The server saw the same calls, and its log has a line for each.
+    let count = |name: &str| scene.server.metric(name).unwrap();
+    assert_eq!(count("citadel_server_success_cert_issuance_count"), AGENTS as f64);
     assert_eq!(count("citadel_server_csr_count"), calls as f64);
-    let connections = || -> BTreeSet<String> {
-        let lines = ["refused", "issued"].map(|message| scene.server.events(message));
-        lines
-            .iter()
-            .flatten()
-            .map(|line: &Value| line["peer"].to_string())
-            .collect()
-    };
-    assert_eq!(connections().len(), connected);
+    let lines = until("the last lines of the log", PATIENCE, || {
+        let lines = ["refused", "issued"]
+            .map(|message| scene.server.events(message))
+            .concat();
+        (lines.len() as u64 >= calls).then_some(lines)
+    });
+    assert_eq!(lines.len() as u64, calls);
+    // Every round came on a new connection. Linux soon gives a port on the loopback device to another one, so fewer can be told apart.
+    let peers: BTreeSet<_> = lines.iter().map(|line| line["peer"].to_string()).collect();
+    assert!(
+        (AGENTS * 3 / 2..=connected).contains(&peers.len()),
+        "{} of {connected}",
+        peers.len()
+    );
 }
 
 /// For as many handshakes as all rounds together need, by an unoptimised server.
