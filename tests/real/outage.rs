@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::support::cluster::cluster;
-use crate::support::countersign::{Countersign, keys_of_cluster};
+use crate::support::countersign::{Countersign, keys_of_cluster, roomy, with};
 use crate::support::istio::Peer;
 use crate::support::pods::Reviewer;
 use crate::support::process::scratch;
@@ -39,7 +39,7 @@ fn without_the_keys_of_tokens_callers_come_back_until_they_are_there() {
 fn a_thousand_agents_that_meet_an_outage_of_reviews_all_recover() {
     const AGENTS: usize = 1000;
     let mut api_server = cluster().another_server("crowded", &["tokens.key"]);
-    let room = json!({"listen": {"connections": 10_000, "callsInFlight": 10_000, "handshakeSeconds": 60}});
+    let room = with(roomy(), json!({"listen": {"handshakeSeconds": 60}}));
     let scene = Scene::reviewed_by(&api_server, &Reviewer::new(), room);
     let tokens = scene.place.path().join("herd");
     for agent in 0..AGENTS {

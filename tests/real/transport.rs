@@ -1,22 +1,14 @@
 //! Below the call: TLS and HTTP/2 as Go speaks them, with Istio's own settings and with those of other clients. Connections that ping, say
 //! nothing, carry many calls or are many.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::countersign::with;
-use crate::support::istio::Peer;
+use crate::support::countersign::{roomy, with};
 use crate::support::scene::Scene;
 use crate::support::wait::{PATIENCE, until};
-
-/// All of these tests' callers come from one address; it may have what all addresses together may have.
-fn roomy(changes: Value) -> Value {
-    with(
-        json!({"listen": {"connections": 10_000, "callsInFlight": 10_000}}),
-        changes,
-    )
-}
 
 #[test]
 fn istios_client_connects_under_every_policy_but_post_quantum() {
@@ -134,7 +126,7 @@ fn hold(seconds: u64, ping: u64) {
 #[test]
 fn a_hundred_calls_on_one_connection_finish_though_the_ca_is_stopped() {
     const CALLS: u32 = 100;
-    let mut scene = Scene::offline(roomy(json!({"listen": {"callSeconds": 60}})));
+    let mut scene = Scene::offline(with(roomy(), json!({"listen": {"callSeconds": 60}})));
     let peer = scene.peer(&scene.pod.token()).with(["--calls", &CALLS.to_string()]);
     let mut streams = peer.start("streams", scene.place.path());
     let open = &streams.wait_for("open", 1, PATIENCE)[0];
@@ -171,8 +163,8 @@ fn calls_whose_body_never_comes_are_ended() {
 #[test]
 fn two_thousand_of_istios_clients_keep_a_connection_each() {
     const CLIENTS: u32 = 2000;
-    let scene = Scene::offline(roomy(json!({})));
-    let peer: Peer = scene.peer(&scene.pod.token()).with(["--clients", &CLIENTS.to_string()]);
+    let scene = Scene::offline(roomy());
+    let peer = scene.peer(&scene.pod.token()).with(["--clients", &CLIENTS.to_string()]);
     let mut crowd = peer.start("crowd", scene.place.path());
     crowd.wait_for("open", 1, LONG);
     let open = || scene.server.metric("countersign_connections");
@@ -184,7 +176,7 @@ fn two_thousand_of_istios_clients_keep_a_connection_each() {
     let signed = scene.server.metric("citadel_server_success_cert_issuance_count");
     assert_eq!(signed, Some(f64::from(2 * CLIENTS)));
     // All of them on the connections that they had.
-    let peers: std::collections::BTreeSet<_> = scene
+    let peers: BTreeSet<_> = scene
         .server
         .events("issued")
         .iter()

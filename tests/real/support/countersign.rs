@@ -53,6 +53,11 @@ pub fn keys_of_cluster(kubeconfig: &Path) -> Value {
     }})
 }
 
+/// Settings that leave thousands of clients at one address, as tests have them, the room that all addresses together have.
+pub fn roomy() -> Value {
+    json!({"listen": {"connections": 10_000, "callsInFlight": 10_000}})
+}
+
 /// Settings with others laid over them.
 pub fn with(mut settings: Value, changes: Value) -> Value {
     lay_over(&mut settings, changes);
