@@ -26,6 +26,8 @@ pub struct Health {
     parts: Parts,
     signing: Condition,
     ending: Seldom,
+    /// What was reported last.
+    told: Option<ServingStatus>,
 }
 
 impl Health {
@@ -39,11 +41,12 @@ impl Health {
             parts,
             signing,
             ending: Seldom::every(86_400),
+            told: None,
         }
     }
 
     /// Checks until asked to stop, then says that we no longer serve.
-    pub async fn keep_checking(self, mut shutdown: Shutdown) {
+    pub async fn keep_checking(mut self, mut shutdown: Shutdown) {
         let mut ca = self.parts.issuer.ca();
         loop {
             tokio::select! {
@@ -57,7 +60,7 @@ impl Health {
     }
 
     /// Signs and verifies once.
-    pub async fn check(&self) {
+    pub async fn check(&mut self) {
         let ca = self.parts.issuer.ca().borrow().clone();
         let now = self.parts.clock.now();
         let minimum = self.parts.issuer.minimum_lifetime();
@@ -86,7 +89,11 @@ impl Health {
         .await;
     }
 
-    async fn report(&self, status: ServingStatus) {
+    /// Changes only: whoever watches is sent every report, and the gRPC health protocol promises it changes.
+    async fn report(&mut self, status: ServingStatus) {
+        if self.told.replace(status) == Some(status) {
+            return;
+        }
         // The empty name stands for the whole server (the gRPC health protocol).
         self.reporter.set_service_status("", status).await;
         self.reporter.set_service_status(SERVICE, status).await;

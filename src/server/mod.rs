@@ -203,7 +203,7 @@ impl Bound {
             clock,
         ));
         // Health before the first call: nobody is told "ready" before a test signature verified.
-        let health = health::Health::new(reporter, parts.clone());
+        let mut health = health::Health::new(reporter, parts.clone());
         health.check().await;
         let mut background = tokio::task::JoinSet::new();
         background.spawn(health.keep_checking(shutdown.clone()));

@@ -177,6 +177,18 @@ fn lifetimes_are_as_asked_for_within_bounds() {
 }
 
 #[test]
+fn no_certificate_outlives_its_signer() {
+    let scene = Scene::offline(json!({"ca": {"selfSigned": {"lifetime": "48h"}}}));
+    let out = scene.new_directory("out");
+    let peer = scene.peer(&scene.pod.token());
+    peer.with(["--ttl", "7776000", "--out", text(&out)])
+        .sign()
+        .assert_good();
+    let ends = |path: &Path| Certificate::read(path).not_after;
+    assert_eq!(ends(&out.join("cert-chain.pem")), ends(scene.server.root()));
+}
+
+#[test]
 fn rotations_go_on_after_a_kill_and_after_a_stop() {
     let mut scene = Scene::offline(json!({"certificates": {"minimumLifetime": "10s"}}));
     let token = token_file(scene.place.path(), &scene.pod.token());

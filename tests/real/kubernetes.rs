@@ -1,13 +1,12 @@
 //! Tokens that a kube-apiserver made: reviewed by it, or verified with the keys that it publishes.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::support::cluster::{ISSUER, cluster};
-use crate::support::countersign::{Countersign, reviewed_by, verified_offline, with};
+use crate::support::countersign::{Countersign, keys_of_cluster, reviewed_by, verified_offline, with};
 use crate::support::openssl::rsa_key;
 use crate::support::pods::{AUDIENCE, Reviewer, ending_in, resigned};
 use crate::support::process::scratch;
@@ -240,14 +239,6 @@ fn an_api_server_that_hangs_or_is_gone_makes_callers_come_back() {
     assert_eq!(quick.server.readiness().status, 200);
     api_server.restart(&["tokens.key"]);
     quick.sign(&quick.pod.token()).assert_good();
-}
-
-/// Settings for keys that are fetched from the API server, which is not asked about tokens.
-fn keys_of_cluster(kubeconfig: &Path) -> Value {
-    json!({"authentication": {
-        "tokenReview": {"enabled": false, "kubeconfig": kubeconfig},
-        "issuers": [{"issuer": ISSUER, "discovery": "cluster"}],
-    }})
 }
 
 #[test]

@@ -11,6 +11,10 @@
 mod citadel;
 mod kubernetes;
 mod openssl;
+mod outage;
 mod pilot_agent;
+mod plugged_in;
 mod readme;
+mod requests;
 mod support;
+mod transport;

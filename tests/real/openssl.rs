@@ -138,10 +138,10 @@ fn no_session_is_resumed() {
     }
 }
 
-/// A serving certificate from the CA's own key, as an administrator might make one.
-fn make_serving(scene: &Scene, kind: &[&str], name: &str) {
+/// A serving certificate from the key of this server's CA, as an administrator might make one.
+fn make_serving(scene: &Scene, signer: &Countersign, kind: &[&str], name: &str) {
     let path = |name: &str| scene.place.path().join(name);
-    let authority = scene.server.root().parent().unwrap();
+    let authority = signer.root().parent().unwrap();
     key(&path("new.key"), kind);
     openssl(&[
         "req",
@@ -179,17 +179,24 @@ fn make_serving(scene: &Scene, kind: &[&str], name: &str) {
     }
 }
 
-#[test]
-fn a_serving_certificate_in_files_is_swapped_without_a_failed_call() {
+/// A CA that shows a serving certificate from files.
+fn serving_from_files(kind: &[&str]) -> Scene {
     // The root exists once the CA ran; then an administrator makes serving certificates under it.
     let mut scene = Scene::offline(json!({"certificates": {"minimumLifetime": "10s"}}));
-    let rsa: &[&str] = &["RSA", "-pkeyopt", "rsa_keygen_bits:2048"];
-    make_serving(&scene, rsa, "first.example.org");
+    make_serving(&scene, &scene.server, kind, "first.example.org");
     scene.server.stop();
     let file = |name: &str| scene.place.path().join(name);
     let files = json!({"servingCertificate": {"certificateFile": file("serving.pem"), "keyFile": file("serving.key")}});
     scene.server.change_settings(files);
     scene.server.start_again();
+    scene
+}
+
+const P256: &[&str] = &["EC", "-pkeyopt", "ec_paramgen_curve:P-256"];
+
+#[test]
+fn a_serving_certificate_in_files_is_swapped_without_a_failed_call() {
+    let scene = serving_from_files(&["RSA", "-pkeyopt", "rsa_keygen_bits:2048"]);
     assert_every_suite(&scene.server, "RSA");
 
     let token = token_file(scene.place.path(), &scene.pod.token());
@@ -197,11 +204,7 @@ fn a_serving_certificate_in_files_is_swapped_without_a_failed_call() {
     let peer = peer.with(["--ttl", "10", "--ratio", "0.8", "--jitter", "0"]);
     let mut cache = peer.cache(scene.place.path(), 5);
     cache.wait_for_rotations(1);
-    make_serving(
-        &scene,
-        &["EC", "-pkeyopt", "ec_paramgen_curve:P-256"],
-        "second.example.org",
-    );
+    make_serving(&scene, &scene.server, P256, "second.example.org");
     until("the second certificate", Duration::from_secs(20), || {
         let shown = handshake(
             &scene.server,
@@ -213,10 +216,39 @@ fn a_serving_certificate_in_files_is_swapped_without_a_failed_call() {
     for version in ["-tls1_2", "-tls1_3"] {
         assert_handshake(&scene.server, &[version, "-alpn", "h2"], &["ALPN protocol: h2"]);
     }
+    for version in ["1.2", "1.3"] {
+        // Go's gRPC refuses servers that do not choose it.
+        let asked = scene.peer(&scene.pod.token()).with(["--tls", version]).ask();
+        assert!(asked.signed.ok && asked.tls_version.ends_with(version), "{asked:?}");
+    }
     // A caller that was there before, on its old connection, and one that comes new.
     let events = cache.wait_until_done();
     assert!(!events.iter().any(|event| event["event"] == "error"), "{events:?}");
     scene.sign(&scene.pod.token()).assert_good();
+}
+
+#[test]
+fn clients_that_hold_both_roots_do_not_notice_a_serving_certificate_of_the_other() {
+    let (scene, other) = (serving_from_files(P256), Scene::offline(json!({})));
+    let roots = [&scene, &other].map(|scene| std::fs::read_to_string(scene.server.root()).unwrap());
+    let both = scene.place.path().join("both.pem");
+    std::fs::write(&both, roots.concat()).unwrap();
+    let token = scene.pod.token();
+    let peer = || scene.peer(&token).with(["--root", text(&both)]);
+    let rotating = peer().with(["--ttl", "10", "--ratio", "0.8", "--jitter", "0"]);
+    let mut cache = rotating.cache(scene.place.path(), 5);
+    cache.wait_for_rotations(1);
+    make_serving(&scene, &other.server, P256, "second.example.org");
+    until("the other root", Duration::from_secs(20), || {
+        handshake(&scene.server, &[]).is_err().then_some(())
+    });
+    peer().sign().assert_good();
+    let events = cache.wait_until_done();
+    assert!(!events.iter().any(|event| event["event"] == "error"), "{events:?}");
+    // Those that hold the old root alone do.
+    let signed = scene.sign(&token);
+    signed.assert_refused("Unavailable", 0);
+    assert!(signed.error.contains("unknown authority"), "{signed:?}");
 }
 
 /// What the proxies of a pod show, split and compared as administrators do it after plugging in a CA.
@@ -250,6 +282,9 @@ fn every_kind_of_company_ca_issues_what_openssl_go_and_webpki_accept() {
         let signed = peer.with(["--out", text(&out)]).sign();
         signed.assert_good();
         assert_eq!(signed.chain.len(), company.shown, "{}", signer.name);
+        // Our own certificate comes with everything below the root.
+        let shown = handshake(&server, &["-showcerts"]).unwrap();
+        assert_eq!(shown.matches("BEGIN CERTIFICATE").count(), company.shown - 1, "{shown}");
         assert_recipe(&out, &company.cacerts, company.shown);
         webpki::verify(&signed.chain).unwrap_or_else(|error| panic!("{}: {error}", signer.name));
         Certificate::read(&out.join("cert-chain.pem")).assert_is_for_workload(&scene.pod.identity());

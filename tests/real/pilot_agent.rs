@@ -98,7 +98,8 @@ fn it_gets_and_renews_certificates_for_every_kind_of_key() {
         (
             "p256",
             "localhost",
-            &[ECDSA, ("PKCS8_KEY", "true")],
+            // TLS 1.2 and P-256, and nothing else.
+            &[ECDSA, ("PKCS8_KEY", "true"), ("COMPLIANCE_POLICY", "fips-140-2")],
             "id-ecPublicKey",
             256,
         ),
@@ -201,18 +202,26 @@ fn it_renews_with_its_certificate_alone() {
 }
 
 #[test]
-fn it_trusts_no_ca_but_the_one_it_was_given() {
+fn it_trusts_no_ca_but_the_one_it_was_given_and_sees_when_that_changes() {
     let (scene, stranger) = (Scene::offline(short_lives()), Scene::offline(short_lives()));
     let place = Place::new(&scene, "agent");
     place.give_token(&scene.pod.token());
+    let root = scene.place.path().join("root.pem");
+    std::fs::copy(stranger.server.root(), &root).unwrap();
     let mut agent = PilotAgent::start(&PilotAgentSetup {
         directory: &place.directory,
         ca_address: scene.server.address.to_string(),
-        root: stranger.server.root(),
+        root: &root,
         pod: &scene.pod,
         environment: &[],
     });
     agent.wait_for_line("certificate signed by unknown authority");
     assert!(!agent.file("cert-chain.pem").exists());
     assert_eq!(scene.server.metric("citadel_server_csr_count"), Some(0.0));
+    // By a rename, as kubelet does it.
+    let new = scene.place.path().join("new-root.pem");
+    std::fs::copy(scene.server.root(), &new).unwrap();
+    std::fs::rename(&new, &root).unwrap();
+    agent.wait_for_certificates(1);
+    assert_good_files(&agent, &scene, "rsaEncryption", 2048);
 }

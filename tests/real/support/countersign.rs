@@ -45,6 +45,19 @@ pub fn verified_offline(directory: &Path) -> Value {
     json!({"authentication": {"issuers": [{"issuer": ISSUER, "jwksFile": keys}]}})
 }
 
+/// Settings for keys that are fetched from the API server, which is not asked about tokens.
+pub fn keys_of_cluster(kubeconfig: &Path) -> Value {
+    json!({"authentication": {
+        "tokenReview": {"enabled": false, "kubeconfig": kubeconfig},
+        "issuers": [{"issuer": ISSUER, "discovery": "cluster"}],
+    }})
+}
+
+/// Settings that leave thousands of clients at one address, as tests have them, the room that all addresses together have.
+pub fn roomy() -> Value {
+    json!({"listen": {"connections": 10_000, "callsInFlight": 10_000}})
+}
+
 /// Settings with others laid over them.
 pub fn with(mut settings: Value, changes: Value) -> Value {
     lay_over(&mut settings, changes);

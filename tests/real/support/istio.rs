@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use rustix::process::Signal;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -50,10 +51,27 @@ impl Signed {
     }
 }
 
+/// What a plain gRPC client's request came to, and what went over its connection.
+#[derive(Debug, Deserialize)]
+pub struct Asked {
+    /// The outcome; nobody verified it.
+    #[serde(flatten)]
+    pub signed: Signed,
+    /// `TLS 1.3`, in Go's spelling.
+    #[serde(default)]
+    pub tls_version: String,
+    /// The group of the key exchange, in Go's spelling.
+    #[serde(default)]
+    pub curve: String,
+    /// What the server said of its own bounds.
+    pub max_header_list_size: u32,
+}
+
 /// A call of the scripted peer.
 pub struct Peer {
     arguments: Vec<String>,
     key: String,
+    environment: Option<(&'static str, &'static str)>,
 }
 
 impl Peer {
@@ -62,6 +80,7 @@ impl Peer {
         let peer = Self {
             arguments: Vec::new(),
             key: "p256".into(),
+            environment: None,
         };
         let peer = peer
             .with(["--ca", &server.address.to_string()])
@@ -85,8 +104,15 @@ impl Peer {
         self
     }
 
+    /// With this variable in its environment.
+    pub fn with_variable(mut self, name: &'static str, value: &'static str) -> Self {
+        self.environment = Some((name, value));
+        self
+    }
+
     fn command(&self, mut command: Command, name: &str) -> Command {
         command.arg(name).args(&self.arguments).args(["--key", &self.key]);
+        command.envs(self.environment);
         command
     }
 
@@ -97,21 +123,41 @@ impl Peer {
         serde_json::from_str(&printed).unwrap_or_else(|error| panic!("{error}: {printed}"))
     }
 
+    /// Asks once as a plain gRPC client, which sends what it is told and nothing else.
+    pub fn ask(&self) -> Asked {
+        let printed = output(&mut self.command(Command::new(part("CITADEL_CLIENT")), "ask")).unwrap();
+        serde_json::from_str(&printed).unwrap_or_else(|error| panic!("{error}: {printed}"))
+    }
+
     /// Keeps secrets, as Istio's agent does, until the certificate was renewed that often.
-    pub fn cache(&self, directory: &Path, rotations: u32) -> Cache {
-        let mut cache = self.command(command(&part("CITADEL_CLIENT")), "cache");
-        cache.args(["--rotations", &rotations.to_string(), "--deadline", "90"]);
-        Cache(Process::start("cache", directory, cache))
+    pub fn cache(self, directory: &Path, rotations: u32) -> Script {
+        let peer = self.with(["--rotations", &rotations.to_string(), "--deadline", "90"]);
+        peer.start("cache", directory)
+    }
+
+    /// Starts a sub-command that takes its time.
+    pub fn start(&self, name: &str, directory: &Path) -> Script {
+        let program = self.command(command(&part("CITADEL_CLIENT")), name);
+        Script(Process::start(name, directory, program))
     }
 }
 
-/// Istio's secret cache at work.
-pub struct Cache(Process);
+/// The scripted peer at work.
+pub struct Script(Process);
 
-impl Cache {
+impl Script {
     /// Everything that it told so far.
     pub fn events(&self) -> Vec<Value> {
         events(&self.0.log())
+    }
+
+    /// Waits until it told that many events of this name.
+    pub fn wait_for(&mut self, event: &str, number: usize, limit: Duration) -> Vec<Value> {
+        self.0.wait_for(&format!("{number} {event:?}"), limit, |log| {
+            let mut told = events(log);
+            told.retain(|told| told["event"] == event);
+            (told.len() >= number).then_some(told)
+        })
     }
 
     /// Waits until the certificate was renewed that often.
@@ -122,9 +168,19 @@ impl Cache {
         });
     }
 
+    /// `SIGTERM`.
+    pub fn signal(&self) {
+        self.0.signal(Signal::TERM);
+    }
+
     /// Waits until it is done.
     pub fn wait_until_done(&mut self) -> Vec<Value> {
-        let status = self.0.wait_for_end(LONG);
+        self.wait_until_done_within(LONG)
+    }
+
+    /// Waits until it is done, for so long.
+    pub fn wait_until_done_within(&mut self, limit: Duration) -> Vec<Value> {
+        let status = self.0.wait_for_end(limit);
         assert!(status.success(), "{status}: {:?}", self.events());
         self.events()
     }
@@ -246,7 +302,7 @@ impl PilotAgent {
 
     /// `SIGTERM`; it ends well.
     pub fn stop(&mut self) {
-        self.process.signal(rustix::process::Signal::TERM);
+        self.process.signal(Signal::TERM);
         let status = self.process.wait_for_end(LONG);
         assert!(status.success(), "{status}");
     }

@@ -3,9 +3,18 @@
 // (CSR maker, token reader, citadel client, secret cache) and tells on
 // stdout, one JSON object per line, what it got. Istio's log goes to stderr.
 //
-//	citadel sign   one request
-//	citadel retry  attempts per gRPC code, against a server of its own
-//	citadel cache  Istio's secret cache, through rotations
+//	citadel sign     one request
+//	citadel retry    attempts per gRPC code, against a server of its own
+//	citadel cache    Istio's secret cache, through rotations
+//	citadel herd     many agents that ask all at once until each is answered
+//	citadel crowd    many citadel clients, each with its connection
+//
+// What Istio's agent never sends, other clients do. For these it is a plain
+// gRPC client that sees the HTTP/2 frames of its connections:
+//
+//	citadel ask      one request, as it is told to send it
+//	citadel streams  many calls at once on one connection
+//	citadel hold     connections that ping, or say nothing, for long
 //
 // It exits with 0 when it could tell the outcome, even if that is a refusal,
 // with 1 when it could not do its work, with 2 when called wrongly.
@@ -21,12 +30,17 @@ import (
 
 func main() {
 	commands := map[string]func([]string) error{
-		"sign":  runSign,
-		"retry": runRetry,
-		"cache": runCache,
+		"sign":    runSign,
+		"retry":   runRetry,
+		"cache":   runCache,
+		"herd":    runHerd,
+		"crowd":   runCrowd,
+		"ask":     runAsk,
+		"streams": runStreams,
+		"hold":    runHold,
 	}
 	if len(os.Args) < 2 || commands[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: citadel sign|retry|cache [flags]; -help after a command lists its flags")
+		fmt.Fprintln(os.Stderr, "usage: citadel sign|retry|cache|herd|crowd|ask|streams|hold [flags]; -help after a command lists its flags")
 		os.Exit(2)
 	}
 	// Istio logs to stdout by default, which belongs to the JSON lines.

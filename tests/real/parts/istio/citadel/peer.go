@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"istio.io/istio/pkg/security"
+	"istio.io/istio/pkg/spiffe"
 	"istio.io/istio/security/pkg/credentialfetcher/plugin"
 	"istio.io/istio/security/pkg/nodeagent/caclient/providers/citadel"
 	pkiutil "istio.io/istio/security/pkg/pki/util"
@@ -18,8 +19,10 @@ type peer struct {
 	options security.Options
 	tls     citadel.TLSOptions
 	token   string
-	tokens  tokenReader
+	tokens  *tokenReader
 	ttl     int64
+	// headers holds names and values by turns, in the order of the flags.
+	headers []string
 }
 
 // tokenReader counts how often the client reads its token, which it does
@@ -59,6 +62,7 @@ func parsePeer(flags *flag.FlagSet, arguments []string) *peer {
 			return fmt.Errorf("%q is not name=value", text)
 		}
 		o.CAHeaders[name] = value
+		p.headers = append(p.headers, name, value)
 		return nil
 	})
 	flags.Func("key", "rsa2048 (default), rsa3072, rsa4096, p256 or p384", p.setKey)
@@ -67,9 +71,14 @@ func parsePeer(flags *flag.FlagSet, arguments []string) *peer {
 		fmt.Fprintf(flags.Output(), "-ca is needed, and nothing but flags; got %q\n", flags.Args())
 		os.Exit(2)
 	}
-	p.tokens.CredFetcher = plugin.CreateTokenPlugin(p.token)
-	o.CredFetcher = &p.tokens
+	p.readToken(p.token)
 	return p
+}
+
+// readToken makes this file the one that the token is read from.
+func (p *peer) readToken(file string) {
+	p.tokens = &tokenReader{CredFetcher: plugin.CreateTokenPlugin(file)}
+	p.options.CredFetcher = p.tokens
 }
 
 // setKey translates a -key value to the settings Istio's agent has for it.
@@ -84,6 +93,22 @@ func (p *peer) setKey(kind string) error {
 		return nil
 	}
 	return fmt.Errorf("unknown kind of key %q", kind)
+}
+
+// csr makes a key and a request for it, as Istio's agent does.
+func (p *peer) csr() (csr, key []byte, err error) {
+	o := &p.options
+	identity := spiffe.Identity{TrustDomain: o.TrustDomain, Namespace: o.WorkloadNamespace, ServiceAccount: o.ServiceAccount}
+	csr, key, err = pkiutil.GenCSR(pkiutil.CertOptions{
+		Host:       identity.String(),
+		RSAKeySize: o.WorkloadRSAKeySize,
+		ECSigAlg:   pkiutil.SupportedECSignatureAlgorithms(o.ECCSigAlg),
+		ECCCurve:   pkiutil.SupportedEllipticCurves(o.ECCCurve),
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("make the CSR: %w", err)
+	}
+	return csr, key, nil
 }
 
 // client connects the way Istio's agent does; like there, plaintext is

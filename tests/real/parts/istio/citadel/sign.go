@@ -10,7 +10,6 @@ import (
 	"regexp"
 	"time"
 
-	"istio.io/istio/pkg/spiffe"
 	nodeagentutil "istio.io/istio/security/pkg/nodeagent/util"
 	pkiutil "istio.io/istio/security/pkg/pki/util"
 )
@@ -41,15 +40,9 @@ func runSign(arguments []string) error {
 	judge := flags.Bool("verify", false, "verify the chain with crypto/x509, for clients and servers")
 	p := parsePeer(flags, arguments)
 	o := &p.options
-	identity := spiffe.Identity{TrustDomain: o.TrustDomain, Namespace: o.WorkloadNamespace, ServiceAccount: o.ServiceAccount}
-	csr, key, err := pkiutil.GenCSR(pkiutil.CertOptions{
-		Host:       identity.String(),
-		RSAKeySize: o.WorkloadRSAKeySize,
-		ECSigAlg:   pkiutil.SupportedECSignatureAlgorithms(o.ECCSigAlg),
-		ECCCurve:   pkiutil.SupportedEllipticCurves(o.ECCCurve),
-	})
+	csr, key, err := p.csr()
 	if err != nil {
-		return fmt.Errorf("make the CSR: %w", err)
+		return err
 	}
 	client, err := p.client()
 	if err != nil {
