@@ -4,6 +4,7 @@
 
 mod check;
 mod check_authentication;
+mod check_tls;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use super::settings::Settings;
 use crate::authority::{CaKind, RootAlgorithm};
 use crate::model::{Lifetime, TrustDomain};
+use crate::platform::crypto::TlsPolicy;
 use crate::server::{Quota, ServingSource};
 use crate::telemetry::log;
 
@@ -34,6 +36,8 @@ pub struct Config {
     pub certificates: Certificates,
     /// What our own TLS listener shows.
     pub serving_certificate: ServingSource,
+    /// What our own TLS listener takes.
+    pub tls: TlsPolicy,
     /// Who is believed; at least one of them is on.
     pub authentication: Authentication,
     /// What is logged, and how.
@@ -124,7 +128,7 @@ pub struct Issuer {
     pub audiences: Vec<String>,
     /// Where its keys are.
     pub keys: KeySource,
-    /// Who signs for the server of those keys; `None` for the CAs that the host trusts.
+    /// Who signs for the server of those keys, a file or a directory; `None` for the CAs that the host trusts.
     pub ca_file: Option<PathBuf>,
     /// Whether keys may come over plain HTTP.
     pub allow_http: bool,

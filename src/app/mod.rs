@@ -8,6 +8,7 @@ pub mod ca;
 pub mod config;
 pub mod demo;
 pub mod duration;
+pub mod names;
 pub mod read_settings;
 pub mod serve;
 pub mod settings;

@@ -230,5 +230,6 @@ fn server_config(config: &Config) -> server::Config {
         threads: listen.threads.unwrap_or_else(process::parallelism),
         client_certificates: config.authentication.client_certificates,
         serving: config.serving_certificate.clone(),
+        tls: config.tls.clone(),
     }
 }

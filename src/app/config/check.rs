@@ -55,6 +55,7 @@ impl Checker {
         }
         let serving_certificate =
             self.serving_certificate(&settings.serving_certificate, &settings.ca.self_signed.directory);
+        let tls = self.tls(&settings.tls, serving_certificate.as_ref());
         let authentication = self.authentication(settings, trust_domain.as_ref(), environment);
         let logging = self.logging(&settings.logging);
         let drain = self.seconds("shutdown.drainSeconds", settings.shutdown.drain_seconds, 0..=3600);
@@ -66,6 +67,7 @@ impl Checker {
             ca: ca?,
             certificates: certificates?,
             serving_certificate: serving_certificate?,
+            tls: tls?,
             authentication: authentication?,
             logging: logging?,
             drain,

@@ -58,7 +58,7 @@ pub enum KeySource {
 pub struct HttpOptions {
     /// Takes `http://` too, where whoever sits on the path can make himself any workload.
     pub allow_http: bool,
-    /// PEM certificates to trust in place of the system's; read anew at every refresh.
+    /// PEM certificates to trust in place of the system's, or a directory with them; read anew at every refresh.
     pub ca_file: Option<PathBuf>,
 }
 
