@@ -6,7 +6,7 @@ use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
 
 use super::answer::{AnswerError, Certificate, check_answer};
-use super::connect::{ConnectError, Endpoint};
+use super::connect::{ConnectError, ConnectionError, Endpoint};
 use super::key::{Key, KeyError};
 use crate::model::{BearerToken, Identity};
 use crate::platform::Clock;
@@ -50,8 +50,31 @@ pub enum AskError {
     /// The token or the cluster's name cannot be a header.
     #[error("{0} holds characters that no HTTP header can carry")]
     Header(&'static str),
-    /// The CA, or the way to it, said no.
-    #[error("the CA answered {code:?} at attempt {attempts}: {message}")]
+    /// There is no connection to the CA.
+    #[error("{why} (attempt {attempts})")]
+    Connection {
+        /// Why not.
+        why: String,
+        /// How often it was tried.
+        attempts: usize,
+    },
+    /// The connection broke before an answer came.
+    #[error("the connection to {address} broke at attempt {attempts}: {why}; does the CA speak gRPC{} there?", if *tls { "" } else { " without TLS" })]
+    Broken {
+        /// The CA.
+        address: String,
+        /// What was found, causes included.
+        why: String,
+        /// Whether TLS was spoken.
+        tls: bool,
+        /// How often it was tried.
+        attempts: usize,
+    },
+    /// The CA said no.
+    #[error(
+        "the CA answered {code:?} at attempt {attempts}: {message}{}",
+        if *code == Code::Unauthenticated { " (it tells callers no more; the reason is in the CA's log)" } else { "" }
+    )]
     Refused {
         /// The gRPC code.
         code: Code,
@@ -97,17 +120,12 @@ impl Ask {
                 Ok(answer) => return Ok(answer.into_inner().cert_chain),
                 Err(status) => status,
             };
-            let code = code(&status);
-            let refused = AskError::Refused {
-                code,
-                message: describe(&status),
-                attempts: attempt + 1,
+            let (failure, may_pass) = self.judge(&status, attempt + 1);
+            let Some(wait) = wait.filter(|_| may_pass) else {
+                return Err(failure);
             };
-            let Some(wait) = wait.filter(|_| is_retried(code)) else {
-                return Err(refused);
-            };
-            tracing::debug!(attempt = attempt + 1, ?wait, %refused, "trying again");
-            *last = Some(refused);
+            tracing::debug!(attempt = attempt + 1, ?wait, %failure, "trying again");
+            *last = Some(failure);
             tokio::time::sleep(wait).await;
         }
         // The last round has no wait and returned.
@@ -115,6 +133,31 @@ impl Ask {
             deadline: self.deadline,
             last: None,
         }))
+    }
+
+    /// What a failed call means, and whether the next may go better.
+    fn judge(&self, status: &Status, attempts: usize) -> (AskError, bool) {
+        if let Some(error) = causes(status).find_map(|cause| cause.downcast_ref::<ConnectionError>()) {
+            let why = error.to_string();
+            return (AskError::Connection { why, attempts }, error.is_passing());
+        }
+        // A status with a cause was made on this side: the CA did not answer.
+        if causes(status).next().is_some() {
+            let broken = AskError::Broken {
+                address: self.endpoint.address().to_owned(),
+                why: describe(status),
+                tls: self.endpoint.speaks_tls(),
+                attempts,
+            };
+            return (broken, true);
+        }
+        let (code, message) = (status.code(), status.message().to_owned());
+        let refused = AskError::Refused {
+            code,
+            message,
+            attempts,
+        };
+        (refused, is_retried(code))
     }
 
     fn request(&self, csr: String) -> Result<tonic::Request<IstioCertificateRequest>, AskError> {
@@ -145,25 +188,19 @@ fn is_retried(code: Code) -> bool {
     )
 }
 
-/// A status with a cause was made on this side: a connection that broke, which gRPC calls unavailable and tonic sometimes unknown.
-fn code(status: &Status) -> Code {
-    match status.code() {
-        Code::Unknown if std::error::Error::source(status).is_some() => Code::Unavailable,
-        code => code,
-    }
+/// The errors below a status.
+fn causes(status: &Status) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+    std::iter::successors(std::error::Error::source(status), |error| error.source())
 }
 
-/// A status with the causes below it: a failed handshake says why only there.
+/// A status with the causes below it: what broke stands only there.
 fn describe(status: &Status) -> String {
-    let mut text = status.message().to_owned();
-    let mut cause = std::error::Error::source(status);
-    while let Some(error) = cause {
-        let line = error.to_string();
-        if !line.is_empty() && !text.contains(&line) {
-            text.push_str(if text.is_empty() { "" } else { ": " });
-            text.push_str(&line);
+    causes(status).fold(status.message().to_owned(), |text, cause| {
+        let line = cause.to_string();
+        match (text.is_empty(), line.is_empty() || text.contains(&line)) {
+            (_, true) => text,
+            (true, false) => line,
+            (false, false) => format!("{text}: {line}"),
         }
-        cause = error.source();
-    }
-    text
+    })
 }

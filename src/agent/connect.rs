@@ -63,6 +63,63 @@ pub enum ConnectError {
     Client(String),
 }
 
+/// Why there is no connection: nobody heard the token yet.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectionError {
+    /// The name leads nowhere.
+    #[error("the name in {address} cannot be resolved: {why}")]
+    Name {
+        /// The CA.
+        address: String,
+        /// What the host said.
+        why: std::io::Error,
+    },
+    /// Nobody listens, or nobody can be reached.
+    #[error("cannot connect to {address}: {why}")]
+    Unreachable {
+        /// The CA.
+        address: String,
+        /// What the host said.
+        why: std::io::Error,
+    },
+    /// Its certificate is under another root, or for another name, or not valid now.
+    #[error("the server at {address} does not prove to be the CA: {}", proof(why))]
+    Unproven {
+        /// The CA.
+        address: String,
+        /// The finding.
+        why: rustls::CertificateError,
+    },
+    /// No TLS, or not as we speak it.
+    #[error("TLS with {address} failed: {why}; is that the CA's port for TLS?")]
+    Tls {
+        /// The CA.
+        address: String,
+        /// The finding.
+        why: std::io::Error,
+    },
+}
+
+/// What is wrong with a server's certificate, and what to do.
+fn proof(why: &rustls::CertificateError) -> String {
+    match why {
+        rustls::CertificateError::UnknownIssuer | rustls::CertificateError::BadSignature => {
+            format!("its certificate is under none of the given roots ({why}); is that file the root of this CA?")
+        }
+        rustls::CertificateError::NotValidForName | rustls::CertificateError::NotValidForNameContext { .. } => {
+            format!("{why}; --server-name says which name is expected")
+        }
+        _ => why.to_string(),
+    }
+}
+
+impl ConnectionError {
+    /// Whether the same may work a moment later: a server may be about to start, a certificate will not become another.
+    pub fn is_passing(&self) -> bool {
+        !matches!(self, Self::Unproven { .. })
+    }
+}
+
 impl Connection {
     /// TLS to a server that proves `name` with a certificate under one of `roots` (PEM). ALPN is `h2` and nothing else, as gRPC has it.
     pub fn tls(roots: &[u8], name: &str, client: Option<ClientIdentity<'_>>) -> Result<Self, ConnectError> {
@@ -125,6 +182,16 @@ impl Endpoint {
         })
     }
 
+    /// Where it is, as it was given.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Whether TLS is spoken.
+    pub fn speaks_tls(&self) -> bool {
+        matches!(self.connection, Connection::Tls { .. })
+    }
+
     /// A channel that connects at its first call, and again after a failure.
     pub fn channel(&self) -> Result<Channel, ConnectError> {
         let scheme = match self.connection {
@@ -142,23 +209,46 @@ impl Endpoint {
         )
     }
 
-    async fn open(&self) -> std::io::Result<Box<dyn Stream>> {
+    async fn open(&self) -> Result<Box<dyn Stream>, ConnectionError> {
+        let address = || self.address.clone();
+        let unreachable = |why| ConnectionError::Unreachable {
+            address: address(),
+            why,
+        };
         let port = self.address.rsplit(':').next().and_then(|port| port.parse().ok());
-        let stream = TcpStream::connect((self.host.as_str(), port.unwrap_or_default())).await?;
-        stream.set_nodelay(true)?;
-        match &self.connection {
-            Connection::Plaintext => Ok(Box::new(stream)),
-            Connection::Tls { config, name } => {
-                let stream = TlsConnector::from(Arc::clone(config))
-                    .connect(name.clone(), stream)
-                    .await?;
-                // gRPC's Go library refuses such servers too; better to learn it here.
-                if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
-                    return Err(std::io::Error::other("the server does not speak HTTP/2 (no ALPN h2)"));
-                }
-                Ok(Box::new(stream))
-            }
+        let resolved: Vec<_> = tokio::net::lookup_host((self.host.as_str(), port.unwrap_or_default()))
+            .await
+            .map_err(|why| ConnectionError::Name {
+                address: address(),
+                why,
+            })?
+            .collect();
+        let stream = TcpStream::connect(&resolved[..]).await.map_err(unreachable)?;
+        stream.set_nodelay(true).map_err(unreachable)?;
+        let Connection::Tls { config, name } = &self.connection else {
+            return Ok(Box::new(stream));
+        };
+        let stream = TlsConnector::from(Arc::clone(config))
+            .connect(name.clone(), stream)
+            .await
+            .map_err(|why| match why.get_ref().and_then(|inner| inner.downcast_ref()) {
+                Some(rustls::Error::InvalidCertificate(finding)) => ConnectionError::Unproven {
+                    address: address(),
+                    why: finding.clone(),
+                },
+                _ => ConnectionError::Tls {
+                    address: address(),
+                    why,
+                },
+            })?;
+        // gRPC's Go library refuses such servers too; better to learn it here.
+        if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+            return Err(ConnectionError::Tls {
+                address: address(),
+                why: std::io::Error::other("the server does not speak HTTP/2 (no ALPN h2)"),
+            });
         }
+        Ok(Box::new(stream))
     }
 }
 

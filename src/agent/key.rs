@@ -14,11 +14,16 @@ pub enum KeyError {
     /// The crypto library makes no such keys.
     #[error("{0} keys cannot be made here, only P-256 and P-384; make one with openssl genpkey and pass it with --key")]
     CannotMake(KeyAlgorithm),
-    /// Not a private key that we can use.
+    /// Not a private key that we can read.
     #[error(
-        "it is not an unencrypted PKCS#8 key (BEGIN PRIVATE KEY) of RSA, P-256, P-384 or Ed25519 ({0}); convert it with openssl pkcs8 -topk8 -nocrypt"
+        "it is not an unencrypted PKCS#8 key (BEGIN PRIVATE KEY), RSA, P-256, P-384 or Ed25519 ({0}); convert it with openssl pkcs8 -topk8 -nocrypt"
     )]
     Unreadable(rcgen::Error),
+    /// A key of a kind that we cannot use.
+    #[error(
+        "it is a PKCS#8 key, but of none of the kinds RSA (2048 bits or more), P-256, P-384 and Ed25519 ({0}); make another key"
+    )]
+    Kind(rcgen::Error),
     /// The crypto library failed.
     #[error("making a key or signing with it failed: {0}")]
     Crypto(#[from] rcgen::Error),
@@ -37,7 +42,12 @@ impl Key {
 
     /// Reads a PKCS#8 key in PEM.
     pub fn from_pem(pem: &str) -> Result<Self, KeyError> {
-        KeyPair::from_pem(pem).map(Self).map_err(KeyError::Unreadable)
+        KeyPair::from_pem(pem)
+            .map(Self)
+            .map_err(|error| match pem.contains("-----BEGIN PRIVATE KEY-----") {
+                true => KeyError::Kind(error),
+                false => KeyError::Unreadable(error),
+            })
     }
 
     /// The key in PKCS#8 and PEM.
@@ -109,5 +119,16 @@ mod tests {
     fn says_how_to_convert_other_keys() {
         let error = Key::from_pem("-----BEGIN EC PRIVATE KEY-----\nAAAA\n-----END EC PRIVATE KEY-----\n").unwrap_err();
         assert!(error.to_string().contains("openssl pkcs8 -topk8 -nocrypt"), "{error}");
+    }
+
+    /// By `openssl ecparam -name secp256k1 -genkey -noout | openssl pkcs8 -topk8 -nocrypt`; converting it would change nothing.
+    #[test]
+    fn says_which_kinds_of_keys_there_are() {
+        let text = "-----BEGIN PRIVATE KEY-----\nMIGEAgEAMBAGByqGSM49AgEGBSuBBAAKBG0wawIBAQQgRBzlgUiySpcql0h9f8IG\noRiNL7fYHr91FgHhh/yq/YChRANCAAT8hBZhmFA8cXoQCUrE4O0BbX1ijM4STV3J\n5ETViIfTZbfg0gqUxcUbPEAwaaEJlpS7v2dNKTEoCSrPsF+ygzeo\n-----END PRIVATE KEY-----\n";
+        let error = Key::from_pem(text).unwrap_err().to_string();
+        assert!(
+            error.contains("make another key") && !error.contains("openssl"),
+            "{error}"
+        );
     }
 }

@@ -11,5 +11,5 @@ mod key;
 
 pub use answer::{AnswerError, Certificate, check_answer};
 pub use ask::{Ask, AskError};
-pub use connect::{ClientIdentity, ConnectError, Connection, Endpoint};
+pub use connect::{ClientIdentity, ConnectError, Connection, ConnectionError, Endpoint};
 pub use key::{Key, KeyError};

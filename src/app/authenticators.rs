@@ -1,18 +1,15 @@
 //! Picks the ways to authenticate that the configuration asks for, and keeps readiness informed about them.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 
-use super::config::{self, Config};
+use super::config::Config;
 use crate::cluster::ApiServer;
 use crate::issue::authenticate::Authenticators;
-use crate::issue::authenticate::offline::{
-    DEFAULT_CLOCK_SKEW, HttpOptions, IssuerConfig, KeyRefresher, KeySource, OfflineJwt,
-};
-use crate::issue::authenticate::token_review::{TokenReviewAuthenticator, TokenReviewConfig};
+use crate::issue::authenticate::offline::{KeyRefresher, OfflineJwt};
+use crate::issue::authenticate::token_review::TokenReviewAuthenticator;
 use crate::platform::Clock;
 use crate::platform::shutdown::Shutdown;
 use crate::telemetry::{Condition, Metrics, Readiness, Trouble};
@@ -36,29 +33,23 @@ pub async fn open(
     let authentication = &config.authentication;
     let mut keys = None;
     if !authentication.issuers.is_empty() {
-        let mut issuers = Vec::new();
-        for issuer in &authentication.issuers {
-            issuers.push(offline(issuer, authentication).await?);
-        }
-        let (offline, refresher) = OfflineJwt::new(issuers, clock.clone(), metrics)?;
-        refresher.refresh_once().await;
         let condition = readiness.await_condition("token-keys", "no keys were fetched yet");
+        let (offline, refresher) = OfflineJwt::new(authentication.issuers.clone(), clock.clone(), metrics);
+        refresher.refresh_once().await;
         tell_about_keys(&offline, &condition);
         keys = Some((offline, refresher, condition));
     }
     let mut reviews = None;
-    if let Some(review) = &authentication.token_review {
-        let server = api_server(authentication.kubeconfig.as_deref()).await?;
-        let (trust_domain, cluster) = (config.trust_domain.clone(), config.cluster_id.clone());
-        let settings = TokenReviewConfig::new(review.audiences.clone(), trust_domain, cluster);
-        let authenticator = TokenReviewAuthenticator::new(settings, server, clock)?;
+    if let Some((credentials, review)) = &authentication.token_review {
+        let server = ApiServer::connect(credentials, Handle::current()).await?;
+        let authenticator = TokenReviewAuthenticator::new(review.clone(), server, clock);
         let condition = readiness.await_condition("token-review", "the API server was not asked yet");
         reviews = Some((authenticator, condition));
     }
     let authenticators = Authenticators::new(
         keys.as_ref().map(|(offline, _, _)| offline.clone()),
         reviews.as_ref().map(|(authenticator, _)| authenticator.clone()),
-        authentication.client_certificates.then(|| config.trust_domain.clone()),
+        authentication.client_certificates.clone(),
     )?;
     Ok((authenticators, Background { keys, reviews }))
 }
@@ -122,31 +113,4 @@ async fn watch_reviews(authenticator: TokenReviewAuthenticator, condition: Condi
             changed = health.changed() => if changed.is_err() { return },
         }
     }
-}
-
-async fn api_server(kubeconfig: Option<&Path>) -> anyhow::Result<ApiServer> {
-    Ok(ApiServer::connect(kubeconfig, Handle::current()).await?)
-}
-
-async fn offline(issuer: &config::Issuer, all: &config::Authentication) -> anyhow::Result<IssuerConfig> {
-    let http = HttpOptions {
-        allow_http: issuer.allow_http,
-        ca_file: issuer.ca_file.clone(),
-    };
-    let keys = match &issuer.keys {
-        config::KeySource::Discovery => KeySource::Discovery { http },
-        config::KeySource::Uri(uri) => KeySource::JwksUri { uri: uri.clone(), http },
-        config::KeySource::File(path) => KeySource::File(path.clone()),
-        config::KeySource::Cluster => KeySource::ApiServer(api_server(all.kubeconfig.as_deref()).await?.client()),
-    };
-    Ok(IssuerConfig {
-        issuer: issuer.issuer.clone(),
-        audiences: issuer.audiences.clone(),
-        keys,
-        trust_domain: issuer.trust_domain.clone(),
-        namespaces: issuer.namespaces.clone(),
-        cluster: issuer.cluster_id.clone(),
-        max_token_life: issuer.maximum_token_life,
-        clock_skew: DEFAULT_CLOCK_SKEW,
-    })
 }

@@ -1,6 +1,7 @@
-//! Settings that were checked: plain data, grouped as the parts of the program need it. It holds no secret: keys and tokens stay in files.
+//! Settings that were checked: plain data, in the very types that the parts of the program take. It holds no secret: keys and tokens stay in
+//! files.
 //!
-//! Takes: [`Settings`] and what the host says of itself. Gives: [`Config`], or every problem at once. Not here: files behind paths.
+//! Takes: [`Settings`] and what the host says of itself. Gives: [`Config`], or every problem at once. Not here: files behind paths (`look`).
 
 mod check;
 mod check_authentication;
@@ -8,151 +9,46 @@ mod check_tls;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use super::settings::Settings;
-use crate::authority::{CaKind, RootAlgorithm};
-use crate::model::{Lifetime, TrustDomain};
-use crate::platform::crypto::TlsPolicy;
-use crate::server::{Quota, ServingSource};
+use crate::authority;
+use crate::cluster::Credentials;
+use crate::issue::Policy;
+use crate::issue::authenticate::offline::IssuerConfig;
+use crate::issue::authenticate::token_review::TokenReviewConfig;
+use crate::model::TrustDomain;
+use crate::server;
 use crate::telemetry::log;
 
 /// Everything that `serve` needs to know.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Config {
-    /// The trust domain of every identity that is certified.
-    pub trust_domain: TrustDomain,
-    /// This cluster's name.
-    pub cluster_id: String,
-    /// The doors for proxies.
-    pub listen: Listen,
-    /// The door for metrics, health and readiness.
-    pub monitoring: SocketAddr,
+    /// The doors.
+    pub server: server::Config,
+    /// The Unix socket for the admin of this host.
+    pub admin: Option<PathBuf>,
     /// The key and certificate that sign.
-    pub ca: Ca,
+    pub ca: authority::Config,
     /// What is issued to workloads.
-    pub certificates: Certificates,
-    /// What our own TLS listener shows.
-    pub serving_certificate: ServingSource,
-    /// What our own TLS listener takes.
-    pub tls: TlsPolicy,
-    /// Who is believed; at least one of them is on.
+    pub policy: Policy,
+    /// Who is believed; reviews or issuers are among it.
     pub authentication: Authentication,
     /// What is logged, and how.
     pub logging: log::Config,
-    /// Longest wait for calls in flight at the end.
-    pub drain: Duration,
-}
-
-/// The doors for proxies, and their bounds.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listen {
-    /// gRPC over TLS.
-    pub address: SocketAddr,
-    /// gRPC without TLS, if somebody asked for it.
-    pub plaintext: Option<SocketAddr>,
-    /// Most connections at once.
-    pub connections: Quota,
-    /// Most calls at once on one connection.
-    pub streams_per_connection: u32,
-    /// Largest request.
-    pub message_bytes: usize,
-    /// Largest set of headers.
-    pub header_list_bytes: u32,
-    /// Longest wait for a new connection to speak.
-    pub handshake: Duration,
-    /// Longest call.
-    pub call: Duration,
-    /// Most calls at once.
-    pub calls_in_flight: Quota,
-    /// Threads that serve; `None` for one per processor.
-    pub threads: Option<usize>,
-}
-
-/// The key and certificate that sign.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ca {
-    /// Which of the two below.
-    pub source: CaKind,
-    /// Plugged-in files.
-    pub directory: PathBuf,
-    /// Where a root of our own is kept.
-    pub self_signed_directory: PathBuf,
-    /// The key of a new root of our own.
-    pub self_signed_algorithm: RootAlgorithm,
-    /// The lifetime of a new root of our own.
-    pub self_signed_lifetime: Lifetime,
-}
-
-/// What is issued to workloads. minimum ≤ default ≤ maximum.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Certificates {
-    /// When none is asked for.
-    pub default_lifetime: Lifetime,
-    /// The longest that may be asked for.
-    pub maximum_lifetime: Lifetime,
-    /// The shortest that may be asked for.
-    pub minimum_lifetime: Lifetime,
-    /// Whether requests that name anything else than the identity are refused.
-    pub strict_csr: bool,
+    /// What only a pod in a cluster has, where this is none: `serve` will not start here.
+    pub missing_here: Vec<Problem>,
 }
 
 /// Who is believed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Authentication {
-    /// How to reach the API server; `None` for the way of a pod in the cluster.
-    pub kubeconfig: Option<PathBuf>,
-    /// The API server's reviews.
-    pub token_review: Option<TokenReview>,
+    /// The API server's reviews, and how it is reached.
+    pub token_review: Option<(Credentials, TokenReviewConfig)>,
     /// Issuers whose tokens are verified here.
-    pub issuers: Vec<Issuer>,
-    /// Certificates that this CA issued before.
-    pub client_certificates: bool,
-}
-
-/// Reviews by the API server.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TokenReview {
-    /// At least one.
-    pub audiences: Vec<String>,
-}
-
-/// An issuer whose tokens are verified here.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Issuer {
-    /// What the tokens' `iss` says.
-    pub issuer: String,
-    /// At least one.
-    pub audiences: Vec<String>,
-    /// Where its keys are.
-    pub keys: KeySource,
-    /// Who signs for the server of those keys, a file or a directory; `None` for the CAs that the host trusts.
-    pub ca_file: Option<PathBuf>,
-    /// Whether keys may come over plain HTTP.
-    pub allow_http: bool,
-    /// The trust domain that it speaks for.
-    pub trust_domain: TrustDomain,
-    /// The namespaces that it speaks for; `None` for all.
-    pub namespaces: Option<Vec<String>>,
-    /// The cluster that it speaks for.
-    pub cluster_id: String,
-    /// The longest life of a token.
-    pub maximum_token_life: Lifetime,
-}
-
-/// Where an issuer's public keys are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum KeySource {
-    /// OpenID discovery at the issuer's own address.
-    Discovery,
-    /// The API server that we have credentials for.
-    Cluster,
-    /// This address.
-    Uri(String),
-    /// This file.
-    File(PathBuf),
+    pub issuers: Vec<IssuerConfig>,
+    /// The trust domain whose certificates, issued by this CA before, may be renewed with.
+    pub client_certificates: Option<TrustDomain>,
 }
 
 /// One value that cannot be.
@@ -167,7 +63,7 @@ pub struct Problem {
 
 /// All values that cannot be; at least one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problems(Vec<Problem>);
+pub struct Problems(pub(super) Vec<Problem>);
 
 impl Problems {
     /// One by one.

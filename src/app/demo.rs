@@ -9,7 +9,7 @@ use anyhow::Context;
 
 use super::config::Config;
 use super::serve::{self, App};
-use super::settings::{self, Settings};
+use super::settings::Settings;
 use super::token_issuer::{Life, TokenIssuer, Workload};
 use crate::agent::{Ask, Certificate, Connection, Endpoint, Key};
 use crate::model::{BearerToken, Identity, KeyAlgorithm};
@@ -37,7 +37,7 @@ pub struct Options {
 }
 
 /// Runs the demo. `say` hears of every step.
-pub async fn run(options: &Options, say: impl Fn(&str)) -> anyhow::Result<()> {
+pub async fn run(options: &Options, say: impl Fn(&str) -> anyhow::Result<()>) -> anyhow::Result<()> {
     let clock = SystemClock;
     let directory = match &options.directory {
         Some(directory) => directory.clone(),
@@ -51,7 +51,7 @@ pub async fn run(options: &Options, say: impl Fn(&str)) -> anyhow::Result<()> {
     files::remove(&at("address"))?;
     files::remove(&at("tokens"))?;
 
-    say("1. An issuer of service-account tokens, in place of a Kubernetes API server");
+    say("1. An issuer of service-account tokens, in place of a Kubernetes API server")?;
     let key = match &options.token_key {
         Some(path) => TokenKey::rsa_from_pem(&files::read(path, 64 * 1024)?)
             .with_context(|| format!("the token key {}", path.display()))?,
@@ -79,42 +79,37 @@ pub async fn run(options: &Options, say: impl Fn(&str)) -> anyhow::Result<()> {
             "   {} more tokens in {}",
             options.tokens,
             at("tokens").display()
-        ));
+        ))?;
     }
 
-    say("2. The CA, with a root of its own");
-    let mut settings = demo_settings(&directory);
-    let app = App::open_quietly(&checked(&settings)?).await?;
+    say("2. The CA, with a root of its own")?;
+    let any = "127.0.0.1:0".parse()?;
+    let app = App::open_quietly(&checked(&settings(&directory, any, any))?).await?;
     let addresses = app.addresses();
     say(&format!(
         "   {} in {}",
         app.ca()?.signer().subject_text(),
         at("ca").display()
-    ));
+    ))?;
     say(&format!(
         "   listening on {} (gRPC), {} (metrics, health)",
         addresses.tls, addresses.monitoring
-    ));
-    settings.listen.address = addresses.tls.to_string();
-    settings.monitoring.address = addresses.monitoring.to_string();
-    files::write(
-        &at("serve.yaml"),
-        serde_saphyr::to_string(&settings)?.as_bytes(),
-        Mode::Public,
-    )?;
+    ))?;
+    let written = settings(&directory, addresses.tls, addresses.monitoring);
+    files::write(&at("serve.yaml"), written.as_bytes(), Mode::Public)?;
     files::write(&at("root-cert.pem"), app.ca()?.bundle().pem().as_bytes(), Mode::Public)?;
     files::write(&at("address"), addresses.tls.to_string().as_bytes(), Mode::Public)?;
     let (trigger, asked) = shutdown();
     let serving = tokio::spawn(app.run(asked));
 
-    say("3. A workload: the service account sleep of the namespace default");
+    say("3. A workload: the service account sleep of the namespace default")?;
     let certificate = ask(addresses.tls, &directory, token).await?;
-    say(&format!("   {}", certificate.identity));
+    say(&format!("   {}", certificate.identity))?;
     say(&format!(
         "   serial {}, until {}",
         certificate.serial, certificate.validity.not_after
-    ));
-    say("   checked: the key fits, the name is the one asked for, the chain ends at a root that came with it");
+    ))?;
+    say("   checked: the key fits, the name is the one asked for, the chain ends at a root that came with it")?;
     files::write(&at("key.pem"), certificate.key.as_bytes(), Mode::Secret)?;
     files::write(
         &at("cert-chain.pem"),
@@ -122,22 +117,22 @@ pub async fn run(options: &Options, say: impl Fn(&str)) -> anyhow::Result<()> {
         Mode::Public,
     )?;
 
-    say("\nCheck it yourself:");
+    say("\nCheck it yourself:")?;
     for line in openssl_lines(&directory) {
-        say(&format!("  {line}"));
+        say(&format!("  {line}"))?;
     }
     let serve = format!("countersign serve --config {}", quoted(&at("serve.yaml")));
     say(&format!(
         "\nServe from the same files, once this demo is gone:\n  {serve}"
-    ));
+    ))?;
     if options.directory.is_none() {
         let everything = quoted(&directory);
         say(&format!(
             "\nRemove it all, the CA's private key included, when you are done:\n  rm -r {everything}"
-        ));
+        ))?;
     }
     if options.keep {
-        say("\nStaying up until SIGTERM or SIGINT.");
+        say("\nStaying up until SIGTERM or SIGINT.")?;
         signal_to_stop().await?;
     }
     trigger.stop();
@@ -166,44 +161,34 @@ fn quoted(path: &Path) -> String {
     }
 }
 
-fn demo_settings(directory: &Path) -> Settings {
-    let path = |name: &str| directory.join(name).display().to_string();
-    Settings {
-        listen: settings::Listen {
-            address: "127.0.0.1:0".into(),
-            ..Default::default()
-        },
-        monitoring: settings::Monitoring {
-            address: "127.0.0.1:0".into(),
-        },
-        ca: settings::Ca {
-            r#type: "self-signed".into(),
-            self_signed: settings::SelfSigned {
-                directory: path("ca"),
-                ..Default::default()
-            },
-            ..Default::default()
-        },
-        serving_certificate: settings::ServingCertificate {
-            names: ["istiod.istio-system.svc", "localhost", "127.0.0.1"]
-                .map(Into::into)
-                .into(),
-            ..Default::default()
-        },
-        authentication: settings::Authentication {
-            issuers: vec![settings::Issuer {
-                issuer: ISSUER.into(),
-                jwks_file: Some(path("jwks.json")),
-                ..Default::default()
-            }],
-            ..Default::default()
-        },
-        ..Default::default()
-    }
+/// What differs from the defaults, as an administrator would write it.
+fn settings(directory: &Path, listen: SocketAddr, monitoring: SocketAddr) -> String {
+    // A text in JSON is one in YAML too, whatever is in it.
+    let path = |name: &str| serde_json::Value::from(directory.join(name).display().to_string());
+    format!(
+        "listen:
+  address: {listen}
+monitoring:
+  address: {monitoring}
+ca:
+  type: self-signed
+  selfSigned:
+    directory: {}
+servingCertificate:
+  names: [istiod.istio-system.svc, localhost, 127.0.0.1]
+authentication:
+  issuers:
+  - issuer: {ISSUER}
+    jwksFile: {}
+",
+        path("ca"),
+        path("jwks.json"),
+    )
 }
 
-fn checked(settings: &Settings) -> anyhow::Result<Config> {
-    Config::check(settings, &std::collections::BTreeMap::new()).context("the demo's own settings")
+fn checked(settings: &str) -> anyhow::Result<Config> {
+    let settings = Settings::parse(settings, "the demo's settings")?;
+    Config::check(&settings, &std::collections::BTreeMap::new()).context("the demo's own settings")
 }
 
 async fn ask(ca: SocketAddr, directory: &Path, token: String) -> anyhow::Result<Certificate> {
@@ -221,6 +206,6 @@ async fn ask(ca: SocketAddr, directory: &Path, token: String) -> anyhow::Result<
 }
 
 /// On a runtime of its own.
-pub fn run_blocking(options: &Options, say: impl Fn(&str)) -> anyhow::Result<()> {
+pub fn run_blocking(options: &Options, say: impl Fn(&str) -> anyhow::Result<()>) -> anyhow::Result<()> {
     serve::runtime()?.block_on(run(options, say))
 }

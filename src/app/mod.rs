@@ -3,11 +3,12 @@
 //!
 //! Takes: settings. Gives: a running [`serve::App`], or every reason why not. Not here: how anything is done.
 
+pub mod admin;
 pub mod authenticators;
-pub mod ca;
 pub mod config;
 pub mod demo;
 pub mod duration;
+pub mod look;
 pub mod names;
 pub mod read_settings;
 pub mod serve;

@@ -54,7 +54,10 @@ impl Settings {
         assignments: &[String],
     ) -> Result<Self, SettingsError> {
         let written = match file {
-            Some(path) => Self::parse(&files::read_text(path, MOST_BYTES)?, &path.display().to_string())?,
+            Some(path) => Self::parse(
+                &files::read_text_or_pipe(path, MOST_BYTES)?,
+                &path.display().to_string(),
+            )?,
             None => Self::default(),
         };
         let settings = written.with_environment(environment)?;
@@ -125,21 +128,21 @@ impl Settings {
         };
         let mut tree = serde_json::to_value(&self).map_err(|error| refuse(error.to_string()))?;
         let pointer = format!("/{}", path.replace('.', "/"));
-        let mut try_value = |value: Value| {
+        let mut with_value = |value: Value| {
             if let Some(place) = tree.pointer_mut(&pointer) {
                 *place = value;
             }
-            serde_json::from_value(tree.clone())
+            tree.clone()
         };
         // Where a text fits, the value is taken as it is: `0`, `true` and `no` are texts there.
-        if let Ok(settings) = try_value(Value::String(text.to_owned())) {
+        if let Ok(settings) = serde_json::from_value(with_value(Value::String(text.to_owned()))) {
             return Ok(settings);
         }
-        let options = serde_saphyr::options! { strict_booleans: true, with_snippet: false };
-        let value =
-            serde_saphyr::from_str_with_options(text, options).map_err(|error| refuse(explain(&error, Some(text))))?;
-        try_value(value)
-            .map_err(|error| refuse(format!("{text:?} does not fit: {error}").replace("u32", "a whole number")))
+        let read = |error: YamlError| refuse(explain(&error, Some(text)));
+        let options = || serde_saphyr::options! { strict_booleans: true, with_snippet: false };
+        let value = serde_saphyr::from_str_with_options(text, options()).map_err(read)?;
+        // As YAML, which JSON is, so that a value that does not fit is told in the words that it is told in for a file.
+        serde_saphyr::from_str_with_options(&with_value(value).to_string(), options()).map_err(read)
     }
 }
 

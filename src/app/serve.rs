@@ -6,14 +6,14 @@ use std::sync::Arc;
 use anyhow::Context;
 
 use super::authenticators::{self, Background};
-use super::ca::authority_config;
-use super::config::{self, Config};
+use super::config::{Config, Problems};
+use super::look;
 use crate::authority::{self, Authority, CaSnapshot, Steering};
-use crate::issue::plan::Profile;
-use crate::issue::{Issuer, Policy};
-use crate::platform::shutdown::{Shutdown, shutdown, signal_to_stop};
+use crate::issue::Issuer;
+use crate::platform::shutdown::{Shutdown, on_hangup, shutdown, signal_to_stop};
 use crate::platform::{Clock, SystemClock, SystemRandom, process, worker};
-use crate::server::{self, Bound, ConnectionLimits, Http2Limits, Parts};
+use crate::server::admin_door::AdminDoor;
+use crate::server::{Bound, Parts};
 use crate::telemetry::{Metrics, Readiness, log};
 
 /// What an [`App`] sees of the world and shows to it.
@@ -44,25 +44,74 @@ impl Outside {
     }
 }
 
+/// What else is open: listeners, the API server, issuers, the runtimes' own.
+const FILES_BESIDE_CONNECTIONS: usize = 100;
+
 /// The program `serve`: logs, no core dumps, the CA, until a signal asks it to stop.
-pub fn run(config: &Config, new_root: bool) -> anyhow::Result<()> {
+///
+/// Once there is a log, also what ends the process is told there, in its format, and nowhere else.
+pub fn run(config: &Config) -> anyhow::Result<Ended> {
     let outside = Outside::of_host();
     let _log = log::start(&config.logging, &outside.metrics)?;
+    Ok(match serve(config, outside) {
+        Ok(()) => Ended::AsAsked,
+        Err(error) => {
+            tracing::error!("{}", explain(&error).replace('\n', "; "));
+            Ended::Failed
+        }
+    })
+}
+
+/// How the program ended; the log says why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Somebody asked it to.
+    AsAsked,
+    /// It could not start, or not go on.
+    Failed,
+}
+
+/// Tells in the log's format that settings do not fit, for those who read only that.
+pub fn refuse(problems: &Problems, logging: &log::Config) -> anyhow::Result<Ended> {
+    let _log = log::start(logging, &Outside::of_host().metrics)?;
+    for problem in problems.iter() {
+        tracing::error!("{problem}");
+    }
+    Ok(Ended::Failed)
+}
+
+/// An error with its causes; many of ours name theirs already.
+pub fn explain(error: &anyhow::Error) -> String {
+    error
+        .chain()
+        .map(ToString::to_string)
+        .fold(String::new(), |told, cause| match told {
+            told if told.is_empty() => cause,
+            told if told.contains(&cause) => told,
+            told => format!("{told}: {cause}"),
+        })
+}
+
+fn serve(config: &Config, outside: Outside) -> anyhow::Result<()> {
     if let Err(error) = process::forbid_core_dumps() {
         tracing::warn!(%error, "core dumps cannot be forbidden: one would hold the CA key");
     }
+    let needed = config.server.connections.open.total + FILES_BESIDE_CONNECTIONS;
     if let Some(files) = process::raise_file_limit()
-        && usize::try_from(files).is_ok_and(|files| files < config.listen.connections.total + 100)
+        && usize::try_from(files).is_ok_and(|files| files < needed)
     {
-        let connections = config.listen.connections.total;
         tracing::warn!(
             files,
-            connections,
-            "the process may open fewer files than listen.connections allows connections: raise its limit or lower the setting"
+            needed,
+            "the process may open too few files for as many connections as listen.connections allows: raise its limit or lower the setting"
         );
     }
     runtime()?.block_on(async {
-        let app = App::open(config, new_root, outside).await?;
+        // Daemons reload at it; whoever sends it should learn what it does here, and not lose the CA.
+        tokio::spawn(on_hangup(|| {
+            tracing::warn!("SIGHUP changes nothing: files of the CA are read when they change, settings at the start only");
+        })?);
+        let app = App::open(config, outside).await?;
         let (trigger, asked) = shutdown();
         let serving = app.run(asked);
         tokio::pin!(serving);
@@ -86,19 +135,24 @@ pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 /// A CA whose doors are open, not yet serving.
 pub struct App {
     bound: Bound,
+    admin: Option<AdminDoor>,
     authority: Authority,
     background: Background,
 }
 
 impl App {
-    /// Opens the CA, every way to authenticate, and the doors. `new_root` lets a lost self-signed root be replaced.
-    pub async fn open(config: &Config, new_root: bool, outside: Outside) -> anyhow::Result<Self> {
+    /// Opens the CA, every way to authenticate, and the doors.
+    pub async fn open(config: &Config, outside: Outside) -> anyhow::Result<Self> {
         let Outside {
             clock,
             readiness,
             metrics,
         } = outside;
-        let authority = authority::open(&authority_config(config, new_root), clock.clone(), metrics.clone())?;
+        let problems = [config.missing_here.clone(), look::files(config).await].concat();
+        if !problems.is_empty() {
+            return Err(Problems(problems).into());
+        }
+        let authority = authority::open(&config.ca, clock.clone(), metrics.clone())?;
         for warning in &authority.warnings {
             tracing::warn!(source = %authority.source, "{warning}");
         }
@@ -120,7 +174,7 @@ impl App {
         let issuer = Arc::new(Issuer::new(
             authenticators,
             authority.watch(),
-            policy(&config.certificates),
+            config.policy,
             clock.clone(),
             Arc::new(SystemRandom::default()),
             metrics.clone(),
@@ -131,15 +185,25 @@ impl App {
             metrics,
             readiness,
         };
-        let bound = Bound::bind(server_config(config), parts).await?;
+        let bound = Bound::bind(config.server.clone(), parts).await?;
+        let admin = match &config.admin {
+            Some(path) => Some(
+                AdminDoor::open(path, authority.steering())
+                    .await
+                    .context("admin.socket")?,
+            ),
+            None => None,
+        };
         tracing::info!(
             address = %bound.address(),
             plaintext = bound.plaintext().map(tracing::field::display),
             monitoring = %bound.monitoring(),
+            admin = admin.as_ref().map(|door| tracing::field::display(door.path().display())),
             "listening"
         );
         Ok(Self {
             bound,
+            admin,
             authority,
             background,
         })
@@ -147,7 +211,7 @@ impl App {
 
     /// As [`Self::open`], with the host's clock and without a log.
     pub async fn open_quietly(config: &Config) -> anyhow::Result<Self> {
-        Self::open(config, false, Outside::of_host()).await
+        Self::open(config, Outside::of_host()).await
     }
 
     /// Where the doors are: the real addresses, also where port 0 was asked for.
@@ -173,6 +237,7 @@ impl App {
     pub async fn run(self, shutdown: Shutdown) -> anyhow::Result<()> {
         let Self {
             bound,
+            admin,
             authority,
             background,
         } = self;
@@ -180,7 +245,14 @@ impl App {
         // The lock goes last: no other process may sign before this one is done.
         let (close, closing) = crate::platform::shutdown::shutdown();
         let keeper = worker::start("ca".into(), authority.run(closing)).context("the CA's thread cannot be started")?;
+        // The admin may look as long as anything is signed.
+        let (leave, leaving) = crate::platform::shutdown::shutdown();
+        let admin = admin.map(|door| tokio::spawn(door.serve(leaving)));
         let ended = bound.serve(shutdown).await;
+        leave.stop();
+        if let Some(admin) = admin {
+            let _ = admin.await;
+        }
         close.stop();
         keeper.await;
         Ok(ended?)
@@ -196,40 +268,4 @@ pub struct Addresses {
     pub plaintext: Option<SocketAddr>,
     /// HTTP.
     pub monitoring: SocketAddr,
-}
-
-fn policy(certificates: &config::Certificates) -> Policy {
-    Policy {
-        profile: Profile {
-            default: certificates.default_lifetime,
-            maximum: certificates.maximum_lifetime,
-            minimum: certificates.minimum_lifetime,
-        },
-        strict_csr: certificates.strict_csr,
-    }
-}
-
-fn server_config(config: &Config) -> server::Config {
-    let listen = &config.listen;
-    server::Config {
-        address: listen.address,
-        plaintext: listen.plaintext,
-        monitoring: config.monitoring,
-        connections: ConnectionLimits {
-            open: listen.connections,
-            http2: Http2Limits {
-                streams: listen.streams_per_connection,
-                header_list_bytes: listen.header_list_bytes,
-            },
-            handshake: listen.handshake,
-            drain: config.drain,
-        },
-        message_bytes: listen.message_bytes,
-        calls_in_flight: listen.calls_in_flight,
-        call: listen.call,
-        threads: listen.threads.unwrap_or_else(process::parallelism),
-        client_certificates: config.authentication.client_certificates,
-        serving: config.serving_certificate.clone(),
-        tls: config.tls.clone(),
-    }
 }

@@ -1,6 +1,8 @@
 //! Settings as they are written.
 //!
-//! Here is the list of all fields with their defaults. How texts become it is in `read_settings`; whether values make sense is asked in `config`.
+//! Here is the list of all fields with their defaults; `docs/settings.md` and `docs/serve.yaml` are written from it (`tests/it/reference.rs`). How texts become it is in `read_settings`; whether values make sense is asked in `config`.
+
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +20,8 @@ pub struct Settings {
     pub listen: Listen,
     /// The door for metrics, health and readiness.
     pub monitoring: Monitoring,
+    /// The door for the admin of this host.
+    pub admin: Admin,
     /// The key and certificate that sign.
     pub ca: Ca,
     /// What is issued to workloads.
@@ -42,25 +46,25 @@ pub struct Listen {
     pub address: String,
     /// Address and port for gRPC without TLS. Absent: there is none. Only for a proxy of your own in front, on the same host.
     pub plaintext: Option<String>,
-    /// Most connections open at once.
+    /// Most connections open at once: 1 to 1000000.
     pub connections: u32,
     /// Most of them from one address. Absent: a quarter. Raise it, up to all, where many proxies share an address: behind a load balancer.
     pub connections_per_address: Option<u32>,
-    /// Most calls at once on one connection.
+    /// Most calls at once on one connection: 1 to 100000.
     pub streams_per_connection: u32,
-    /// Largest request, in bytes.
+    /// Largest request, in bytes: 4096 to 4194304.
     pub message_bytes: u32,
-    /// Largest set of headers of one call, in bytes.
+    /// Largest set of headers of one call, in bytes: 8192 to 1048576.
     pub header_list_bytes: u32,
-    /// Longest wait for a new connection to speak, its TLS handshake included, in seconds.
+    /// Longest wait for a new connection to speak, its TLS handshake included, in seconds: 1 to 60.
     pub handshake_seconds: u32,
-    /// Longest call, in seconds; then it is answered `UNAVAILABLE`. Connections whose answers wait longer for their reader are closed.
+    /// Longest call, in seconds: 1 to 60; then it is answered `UNAVAILABLE`. Connections whose answers wait longer for their reader are closed.
     pub call_seconds: u32,
-    /// Most calls at once; one more is answered `RESOURCE_EXHAUSTED`.
+    /// Most calls at once: 1 to 100000; one more is answered `RESOURCE_EXHAUSTED`.
     pub calls_in_flight: u32,
     /// Most of them from one address. Absent: a quarter. Raise it, up to all, where many proxies share an address: behind a load balancer.
     pub calls_in_flight_per_address: Option<u32>,
-    /// Threads that serve. Absent: one for every processor that the container may use.
+    /// Threads that serve: 1 to 1024. Absent: one for every processor that the container may use.
     pub threads: Option<u32>,
 }
 
@@ -70,6 +74,15 @@ pub struct Listen {
 pub struct Monitoring {
     /// Address and port for `/metrics`, `/healthz` and `/readyz`.
     pub address: String,
+}
+
+/// `admin`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct Admin {
+    /// Unix socket on which `countersign root` finds the running CA; for root and the CA's own user alone. Absent: `admin.sock` in
+    /// `ca.selfSigned.directory`. Empty: there is none.
+    pub socket: Option<String>,
 }
 
 /// `ca`
@@ -92,7 +105,7 @@ pub struct SelfSigned {
     pub directory: String,
     /// Of a new key: `p256` or `p384`.
     pub algorithm: String,
-    /// Of a new root.
+    /// Of a new root; longer than `certificates.defaultLifetime`.
     pub lifetime: String,
 }
 
@@ -100,11 +113,11 @@ pub struct SelfSigned {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct Certificates {
-    /// For callers that ask for no lifetime.
+    /// For callers that ask for no lifetime; neither more than the maximum nor less than the minimum.
     pub default_lifetime: String,
     /// Asking for more is refused.
     pub maximum_lifetime: String,
-    /// Asking for less is refused: shorter certificates make clients renew without end.
+    /// Asking for less is refused: shorter certificates make clients renew without end. At least 10s.
     pub minimum_lifetime: String,
     /// Refuse certificate requests that name anything else than the caller's identity. Istio's agents send half-empty names: off.
     pub strict_csr: bool,
@@ -116,7 +129,7 @@ pub struct Certificates {
 pub struct ServingCertificate {
     /// DNS names and addresses under which proxies dial us.
     pub names: Vec<String>,
-    /// Of a serving certificate that we issue to ourselves; it is renewed in time.
+    /// Of a serving certificate that we issue to ourselves; it is renewed in time. At least 60s and `certificates.minimumLifetime`.
     pub lifetime: String,
     /// A certificate of your own in place of ours: PEM, leaf first. Goes with `keyFile`; both are read again when they change.
     pub certificate_file: Option<String>,
@@ -156,7 +169,7 @@ pub struct Authentication {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct TokenReview {
-    /// Absent: on in a cluster or with `kubeconfig`.
+    /// Absent: on in a cluster or with `kubeconfig`, and wherever there are no `issuers`.
     pub enabled: Option<bool>,
     /// A token must be meant for one of these.
     pub audiences: Vec<String>,
@@ -208,8 +221,19 @@ pub struct Logging {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct Shutdown {
-    /// Longest wait for calls in flight after SIGTERM.
+    /// Longest wait for calls in flight after SIGTERM, in seconds: 0 to 3600.
     pub drain_seconds: u32,
+}
+
+impl Settings {
+    /// Where the admin's door is; `None` when it is switched off.
+    pub fn admin_socket(&self) -> Option<PathBuf> {
+        match self.admin.socket.as_deref() {
+            Some("") => None,
+            Some(path) => Some(path.into()),
+            None => Some(Path::new(&self.ca.self_signed.directory).join("admin.sock")),
+        }
+    }
 }
 
 impl Default for Settings {
@@ -219,6 +243,7 @@ impl Default for Settings {
             cluster_id: "Kubernetes".into(),
             listen: Listen::default(),
             monitoring: Monitoring::default(),
+            admin: Admin::default(),
             ca: Ca::default(),
             certificates: Certificates::default(),
             serving_certificate: ServingCertificate::default(),

@@ -81,8 +81,11 @@ impl Keeper {
     async fn answer(&mut self, command: Command) {
         match command {
             Command::Status { reply } => drop(reply.send(self.status())),
-            Command::Act { act, reply } => {
+            Command::Act { act, pending, reply } => {
+                let present = self.stored.rotation.pending();
                 let done = match act {
+                    _ if pending.is_some() && present.is_none() => Err(Refused::NothingPending.into()),
+                    _ if pending.is_some() && pending != present => Err(Refused::AnotherPending.into()),
                     Act::Reload => {
                         let _ = self.look();
                         tokio::time::sleep(LOOK_AGAIN).await;

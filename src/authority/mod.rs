@@ -51,9 +51,6 @@ use crate::platform::files::{self, DirectoryLock, FileError, LockError};
 use crate::platform::shutdown::Shutdown;
 use crate::telemetry::{Metrics, Seldom};
 
-/// Where istiod looks for a plugged-in CA, and where its chart mounts the Secret `cacerts`.
-pub const PLUGGED_IN_DIRECTORY: &str = "/etc/cacerts";
-
 /// Which CA signs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CaKind {

@@ -18,6 +18,8 @@ pub struct Steering(mpsc::Sender<Command>);
 pub(super) enum Command {
     Act {
         act: Act,
+        /// Only while this root is the one that is to sign.
+        pending: Option<Fingerprint>,
         reply: oneshot::Sender<Result<(), SteeringError>>,
     },
     Status {
@@ -109,8 +111,17 @@ impl Steering {
 
     /// Does something; when this returns, it is durable and in force.
     pub async fn act(&self, act: Act) -> Result<(), SteeringError> {
+        self.send(act, None).await
+    }
+
+    /// As [`Self::act`], if `root` is the one that is to sign: an admin speaks of the change that they saw.
+    pub async fn act_while_pending(&self, root: Fingerprint, act: Act) -> Result<(), SteeringError> {
+        self.send(act, Some(root)).await
+    }
+
+    async fn send(&self, act: Act, pending: Option<Fingerprint>) -> Result<(), SteeringError> {
         let (reply, answer) = oneshot::channel();
-        let sent = self.0.send(Command::Act { act, reply }).await;
+        let sent = self.0.send(Command::Act { act, pending, reply }).await;
         sent.map_err(|_| SteeringError::Closing)?;
         answer.await.map_err(|_| SteeringError::Closing)?
     }

@@ -7,6 +7,7 @@ mod check;
 mod demo;
 mod output;
 mod request;
+mod root;
 mod serve;
 
 use std::process::ExitCode;
@@ -18,7 +19,7 @@ use clap::{Parser, Subcommand};
 /// Proxies send it a certificate request and their Kubernetes service-account token; it checks both and answers with a certificate for
 /// spiffe://<trust domain>/ns/<namespace>/sa/<service account>, as Istio's own CA does. Istio's proxies use it unmodified.
 #[derive(Debug, Parser)]
-#[command(version, after_long_help = AFTER_HELP, disable_help_subcommand = true)]
+#[command(version, after_long_help = AFTER_HELP)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -38,6 +39,7 @@ enum Command {
     Serve(serve::Arguments),
     Request(Box<request::Arguments>),
     Check(check::Arguments),
+    Root(root::Arguments),
     Demo(demo::Arguments),
 }
 
@@ -47,6 +49,7 @@ pub fn run() -> ExitCode {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Request(arguments) => request::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
+        Command::Root(arguments) => root::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
     };
     ended.unwrap_or_else(|error| {

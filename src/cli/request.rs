@@ -9,7 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::{Args, ValueEnum};
 
-use super::output;
+use super::output::{self, Format};
 use crate::agent::{Ask, Certificate, ClientIdentity, Connection, Endpoint, Key, files as written};
 use crate::app::duration;
 use crate::model::{BearerToken, Identity, KeyAlgorithm, TrustDomain};
@@ -84,8 +84,8 @@ pub struct Arguments {
     #[arg(long, value_name = "DIRECTORY")]
     out: Option<PathBuf>,
     /// How to tell about the certificate. The private key is never printed.
-    #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
-    output: OutputFormat,
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    output: Format,
 }
 
 const AFTER_HELP: &str = "\
@@ -112,16 +112,10 @@ enum KeyKind {
     P384,
 }
 
-/// Ways to tell about a certificate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum OutputFormat {
-    /// For people.
-    Text,
-    /// For scripts.
-    Json,
-}
-
 pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    if let Some(directory) = &arguments.out {
+        written::prepare(directory).context("--out")?;
+    }
     let token = token(arguments)?;
     let key = match &arguments.key {
         Some(path) => {
@@ -150,8 +144,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         certificate.write(directory)?;
     }
     match arguments.output {
-        OutputFormat::Text => print_text(&certificate, arguments.out.as_deref()),
-        OutputFormat::Json => print_json(&certificate),
+        Format::Text => print_text(&certificate, arguments.out.as_deref())?,
+        Format::Json => print_json(&certificate)?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -190,7 +184,7 @@ fn connection(arguments: &Arguments) -> anyhow::Result<Connection> {
         .as_ref()
         .zip(key.as_ref())
         .map(|(chain, key)| ClientIdentity { chain, key });
-    Connection::tls(&roots, name, client).with_context(|| format!("TLS with the roots in {}", root.display()))
+    Connection::tls(&roots, name, client).with_context(|| root.display().to_string())
 }
 
 fn identity(arguments: &Arguments, token: Option<&BearerToken>) -> anyhow::Result<Identity> {
@@ -218,7 +212,7 @@ fn account_of(token: &str) -> Option<(String, String)> {
     Some((namespace.to_owned(), name.to_owned()))
 }
 
-fn print_text(certificate: &Certificate, out: Option<&Path>) {
+fn print_text(certificate: &Certificate, out: Option<&Path>) -> anyhow::Result<()> {
     let Certificate {
         identity,
         serial,
@@ -226,13 +220,13 @@ fn print_text(certificate: &Certificate, out: Option<&Path>) {
         issuer,
         ..
     } = certificate;
-    output::result(format_args!("identity  {identity}"));
-    output::result(format_args!("serial    {serial}"));
+    output::result(format_args!("identity  {identity}"))?;
+    output::result(format_args!("serial    {serial}"))?;
     output::result(format_args!(
         "valid     {} to {}",
         validity.not_before, validity.not_after
-    ));
-    output::result(format_args!("issuer    {issuer}"));
+    ))?;
+    output::result(format_args!("issuer    {issuer}"))?;
     match out {
         Some(directory) => output::result(format_args!(
             "written   {}",
@@ -240,11 +234,14 @@ fn print_text(certificate: &Certificate, out: Option<&Path>) {
                 .map(|name| directory.join(name).display().to_string())
                 .join(" ")
         )),
-        None => output::note("nothing was written; give --out to keep the certificate and its key"),
+        None => {
+            output::note("nothing was written; give --out to keep the certificate and its key");
+            Ok(())
+        }
     }
 }
 
-fn print_json(certificate: &Certificate) {
+fn print_json(certificate: &Certificate) -> anyhow::Result<()> {
     let object = serde_json::json!({
         "identity": certificate.identity.to_string(),
         "serial": certificate.serial,
@@ -254,7 +251,7 @@ fn print_json(certificate: &Certificate) {
         "chain": certificate.chain,
         "roots": certificate.bundle,
     });
-    output::result(format_args!("{object:#}"));
+    output::result(format_args!("{object:#}"))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //!
 //! Takes: a kubeconfig or a pod's own credentials. Gives: answers of bounded size within a bounded time. Not here: what is asked.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -29,11 +30,37 @@ pub struct ApiServer {
     runtime: Handle,
 }
 
+/// By what we are known to an API server.
+#[derive(Clone)]
+pub enum Credentials {
+    /// What is mounted into a pod.
+    Pod,
+    /// The current context of this kubeconfig.
+    Kubeconfig(PathBuf),
+    /// A client that is set up already.
+    Client(kube::Client),
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pod => f.write_str("Pod"),
+            Self::Kubeconfig(path) => write!(f, "Kubeconfig({})", path.display()),
+            Self::Client(_) => f.write_str("Client"),
+        }
+    }
+}
+
+/// Where Kubernetes mounts a pod's credentials.
+const MOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+
 /// Why there is no client.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// Not a pod, or one without a mounted token.
-    #[error("a pod's credentials for the API server cannot be read: {0}; outside of a cluster, configure a kubeconfig")]
+    #[error(
+        "this pod's credentials for the API server cannot be read: {0}; they belong in {MOUNT}: set automountServiceAccountToken: true"
+    )]
     InCluster(String),
     /// The kubeconfig cannot be used.
     #[error("the kubeconfig {path} cannot be used: {why}")]
@@ -75,17 +102,17 @@ pub enum CallError {
 }
 
 impl ApiServer {
-    /// A client with the credentials of a kubeconfig's current context, or those that are mounted into a pod. Opens no connection yet.
-    /// `runtime` needs its timer, and must live as long as calls are made.
-    pub async fn connect(kubeconfig: Option<&Path>, runtime: Handle) -> Result<Self, ConnectError> {
+    /// A client with these credentials. Opens no connection yet. `runtime` needs its timer, and must live as long as calls are made.
+    pub async fn connect(credentials: &Credentials, runtime: Handle) -> Result<Self, ConnectError> {
         // An error means that one is installed already.
         let _ = crypto::tls_provider().as_ref().clone().install_default();
-        let mut config = match kubeconfig {
-            Some(path) => from_kubeconfig(path).await.map_err(|error| ConnectError::Kubeconfig {
+        let mut config = match credentials {
+            Credentials::Client(client) => return Ok(Self::new(client.clone(), runtime)),
+            Credentials::Kubeconfig(path) => from_kubeconfig(path).await.map_err(|error| ConnectError::Kubeconfig {
                 path: path.to_owned(),
                 why: explain(&error),
             })?,
-            None => kube::Config::incluster().map_err(|error| ConnectError::InCluster(explain(&error)))?,
+            Credentials::Pod => kube::Config::incluster().map_err(|error| ConnectError::InCluster(explain(&error)))?,
         };
         config.connect_timeout = Some(CONNECT);
         // Whoever calls us repeats its call; repeating ours as well would multiply the load on an API server that is in trouble.

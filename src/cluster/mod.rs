@@ -6,5 +6,5 @@
 mod client;
 mod token_review;
 
-pub use client::{ApiServer, CallError, ConnectError};
+pub use client::{ApiServer, CallError, ConnectError, Credentials};
 pub use token_review::{Review, ReviewError, Slot, TokenReviews};

@@ -6,7 +6,6 @@
 pub mod authenticate;
 pub mod authorize;
 pub mod csr;
-mod lint;
 pub mod plan;
 mod record;
 mod sign;

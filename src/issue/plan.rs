@@ -4,13 +4,14 @@
 //! Gives: a [`Plan`]: a linted TBSCertificate (RFC 5280, 4.1.2). The issuer is the signer's subject byte for byte, since verifiers compare
 //! names and some companies' names do not survive being parsed and written again.
 
+mod lint;
+
 use std::sync::Arc;
 
 use yasna::{DERWriter, DERWriterSeq, Tag};
 
 use super::authorize::Grant;
 use super::csr::CheckedCsr;
-use super::lint;
 use crate::authority::CaSnapshot;
 use crate::model::{Identity, KeyAlgorithm, Kind, Lifetime, Serial, ServingName, Timestamp, Validity};
 use crate::platform::crypto;
@@ -38,9 +39,16 @@ pub enum Subject {
 /// A certificate that is ready to be signed: its bytes are final and linted.
 #[derive(Debug)]
 pub struct Plan {
-    pub(super) to_be_signed: Vec<u8>,
-    pub(super) facts: Facts,
-    pub(super) ca: Arc<CaSnapshot>,
+    to_be_signed: Vec<u8>,
+    facts: Facts,
+    ca: Arc<CaSnapshot>,
+}
+
+impl Plan {
+    /// The bytes, what they say, and whose key is to sign them.
+    pub(super) fn into_parts(self) -> (Vec<u8>, Facts, Arc<CaSnapshot>) {
+        (self.to_be_signed, self.facts, self.ca)
+    }
 }
 
 /// What a certificate says, for those who log or count it.
@@ -162,6 +170,14 @@ pub fn server(
 }
 
 impl Profile {
+    /// Whether anything can be issued under certificates of this validity: all of them must be valid now, and for as long as the shortest certificate lives.
+    pub fn check_signer(&self, validity: Validity, now: Timestamp) -> Result<(), PlanError> {
+        match validity.contains(now) && validity.not_after.since(now) >= self.minimum.seconds() {
+            true => Ok(()),
+            false => Err(PlanError::SignerEnding { validity }),
+        }
+    }
+
     fn lifetime(&self, requested: i64) -> Result<Lifetime, PlanError> {
         if requested <= 0 {
             return Ok(self.default);
@@ -185,12 +201,10 @@ fn plan(
 ) -> Result<Plan, PlanError> {
     let Circumstances { ca, now, serial } = circumstances;
     let above = ca.validity();
+    profile.check_signer(above, now)?;
     let wanted = now.plus(lifetime.seconds());
     let not_after = wanted.min(above.not_after);
     let ending = || PlanError::SignerEnding { validity: above };
-    if !above.contains(now) || not_after.since(now) < profile.minimum.seconds() {
-        return Err(ending());
-    }
     let lifetime = Lifetime::from_seconds(not_after.since(now)).ok_or_else(ending)?;
     let not_before = now.plus(-lifetime.backdate()).max(above.not_before);
     let facts = Facts {

@@ -52,7 +52,7 @@ impl Issued {
 
 /// Puts a workload's certificate on record. `peer` asked for it, which took `took` so far.
 pub async fn record(signed: Signed, peer: Option<SocketAddr>, took: Duration) -> Result<Issued, NotCovered> {
-    let Signed { certificate, facts, ca } = signed;
+    let (certificate, facts, ca) = signed.into_parts();
     ca.coverage().admit(facts.validity.not_after).await?;
     if let Subject::Workload(grant) = &facts.subject {
         let proof = grant.caller().proof();
@@ -82,7 +82,7 @@ pub async fn record(signed: Signed, peer: Option<SocketAddr>, took: Duration) ->
 
 /// Puts our own server's certificate on record.
 pub fn serving(signed: Signed) -> Issued {
-    let Signed { certificate, facts, ca } = signed;
+    let (certificate, facts, ca) = signed.into_parts();
     if let Subject::Server(names) = &facts.subject {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         tracing::info!(

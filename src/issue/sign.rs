@@ -9,18 +9,21 @@ use crate::platform::crypto::SigningError;
 /// A signed certificate that is not on record yet. It stays inside this room.
 #[derive(Debug)]
 pub struct Signed {
-    pub(super) certificate: Vec<u8>,
-    pub(super) facts: Facts,
-    pub(super) ca: Arc<CaSnapshot>,
+    certificate: Vec<u8>,
+    facts: Facts,
+    ca: Arc<CaSnapshot>,
+}
+
+impl Signed {
+    /// The certificate, what it says, and the CA that signed it.
+    pub(super) fn into_parts(self) -> (Vec<u8>, Facts, Arc<CaSnapshot>) {
+        (self.certificate, self.facts, self.ca)
+    }
 }
 
 /// Signs.
 pub fn sign(plan: Plan) -> Result<Signed, SigningError> {
-    let Plan {
-        to_be_signed,
-        facts,
-        ca,
-    } = plan;
+    let (to_be_signed, facts, ca) = plan.into_parts();
     let signature = ca.key().sign(&to_be_signed)?;
     let certificate = sequence(|writer| {
         writer.next().write_der(&to_be_signed);

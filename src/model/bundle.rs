@@ -23,17 +23,6 @@ impl Bundle {
         (!unique.is_empty()).then_some(Self { roots: unique, pem })
     }
 
-    /// This bundle with the order of `before` kept for every root that was there, and new roots appended: a file whose order changed is no
-    /// change to a client.
-    pub fn ordered_after(self, before: &Bundle) -> Self {
-        let (mut kept, added): (Vec<_>, Vec<_>) =
-            self.roots.into_iter().partition(|root| before.position(root).is_some());
-        kept.sort_by_key(|root| before.position(root));
-        kept.extend(added);
-        let pem = kept.iter().map(CaCertificate::pem).collect();
-        Self { roots: kept, pem }
-    }
-
     /// The roots.
     pub fn roots(&self) -> &[CaCertificate] {
         &self.roots
@@ -42,10 +31,6 @@ impl Bundle {
     /// All roots in PEM, each ended by a newline.
     pub fn pem(&self) -> &str {
         &self.pem
-    }
-
-    fn position(&self, root: &CaCertificate) -> Option<usize> {
-        self.roots.iter().position(|known| known.der() == root.der())
     }
 }
 
@@ -86,24 +71,12 @@ mod tests {
     }
 
     proptest! {
-        /// Conformance lines 28 and 29: the text is the roots' PEM one after the other, and changes only when the set does.
         #[test]
-        fn order_changes_only_with_the_set(before in picks(), after in picks()) {
-            let (before, plain) = (bundle(&before), bundle(&after));
-            let ordered = plain.clone().ordered_after(&before);
-            let (old, new, plain) = (numbers(&before), numbers(&ordered), numbers(&plain));
-            let kept: Vec<_> = old.iter().filter(|root| plain.contains(root)).copied().collect();
-            let added: Vec<_> = plain.iter().filter(|root| !old.contains(root)).copied().collect();
-            prop_assert_eq!(&new, &[kept, added].concat(), "what stays keeps its place, what is new is appended");
-            let text: String = new.iter().map(|root| ROOTS[*root].pem()).collect();
-            prop_assert_eq!(ordered.pem(), text);
-            let same_set = old.len() == new.len() && old.iter().all(|root| new.contains(root));
-            prop_assert_eq!(ordered.pem() == before.pem(), same_set);
-        }
-
-        #[test]
-        fn no_root_stands_twice(picks in picks()) {
-            let mut found = numbers(&bundle(&picks));
+        fn no_root_stands_twice_and_the_text_is_theirs(picks in picks()) {
+            let bundle = bundle(&picks);
+            let mut found = numbers(&bundle);
+            let text: String = found.iter().map(|root| ROOTS[*root].pem()).collect();
+            prop_assert_eq!(bundle.pem(), text);
             found.sort_unstable();
             let mut unique = picks;
             unique.sort_unstable();

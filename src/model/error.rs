@@ -6,8 +6,6 @@
 pub enum Kind {
     /// The caller did not prove who it is.
     Unauthenticated,
-    /// The caller is known, and may not have what it asked for.
-    Denied,
     /// The request itself is wrong; the same request can never succeed.
     Invalid,
     /// Too much at once: the same request may succeed later.
@@ -16,16 +14,4 @@ pub enum Kind {
     Unavailable,
     /// A fault of ours.
     Internal,
-}
-
-impl Kind {
-    /// All kinds, for tables and tests.
-    pub const ALL: [Kind; 6] = [
-        Kind::Unauthenticated,
-        Kind::Denied,
-        Kind::Invalid,
-        Kind::Overloaded,
-        Kind::Unavailable,
-        Kind::Internal,
-    ];
 }

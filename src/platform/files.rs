@@ -79,6 +79,29 @@ pub fn read_text(path: &Path, limit: u64) -> Result<String, FileError> {
         .map_err(|error| FileError::at("read", path)(std::io::Error::new(ErrorKind::InvalidData, error)))
 }
 
+/// As [`read_text`], but takes a pipe as well, and `-` for standard input: for what a person gives by hand.
+pub fn read_text_or_pipe(path: &Path, limit: u64) -> Result<String, FileError> {
+    let source: Box<dyn Read> = match path.as_os_str() == "-" {
+        true => Box::new(std::io::stdin()),
+        false => Box::new(File::open(path).map_err(FileError::at("read", path))?),
+    };
+    let mut text = String::new();
+    source
+        .take(limit + 1)
+        .read_to_string(&mut text)
+        .map_err(FileError::at("read", path))?;
+    match text.len() as u64 > limit {
+        true => {
+            let why = format!("it is larger than {limit} bytes");
+            Err(FileError::at("read", path)(std::io::Error::new(
+                ErrorKind::InvalidData,
+                why,
+            )))
+        }
+        false => Ok(text),
+    }
+}
+
 /// Whether something is there; an error when that cannot be told.
 pub fn exists(path: &Path) -> Result<bool, FileError> {
     path.try_exists().map_err(FileError::at("look at", path))
@@ -148,6 +171,20 @@ pub fn create_private_directory(path: &Path) -> Result<(), FileError> {
         .map_err(FileError::at("create", path))
 }
 
+/// Makes a file in a directory and removes it again, to see whether that works.
+pub fn try_writing(directory: &Path) -> Result<(), FileError> {
+    let made = tempfile::Builder::new().prefix(".countersign-").tempfile_in(directory);
+    made.map(drop).map_err(FileError::at("write in", directory))
+}
+
+/// Whether [`write()`] can replace what is at a path: nothing, or a file.
+pub fn require_replaceable(path: &Path) -> Result<(), FileError> {
+    match path.is_dir() {
+        true => Err(FileError::at("write", path)(ErrorKind::IsADirectory.into())),
+        false => Ok(()),
+    }
+}
+
 /// Makes a new directory with a name of its own among the host's temporary files. It stays.
 pub fn create_temporary_directory(prefix: &str) -> Result<PathBuf, FileError> {
     let made = tempfile::Builder::new().prefix(prefix).tempdir();
@@ -200,6 +237,21 @@ pub enum LockError {
 }
 
 impl DirectoryLock {
+    /// Whether [`create_private_directory`] and [`Self::take`] may work there, as far as that can be told without writing.
+    pub fn could_be_taken(directory: &Path) -> Result<(), FileError> {
+        use rustix::fs::{Access, AtFlags, CWD, accessat};
+        let there = directory.ancestors().find(|path| path.exists());
+        let nearest = match there {
+            Some(path) if !path.as_os_str().is_empty() => path,
+            _ => Path::new("."),
+        };
+        let fail = |error: std::io::Error| FileError::at("write in", nearest)(error);
+        if !nearest.is_dir() {
+            return Err(fail(ErrorKind::NotADirectory.into()));
+        }
+        accessat(CWD, nearest, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS).map_err(|error| fail(error.into()))
+    }
+
     /// Takes the lock, or says who stands in the way, without waiting.
     pub fn take(directory: &Path) -> Result<Self, LockError> {
         let path = directory.join(".lock");

@@ -5,6 +5,7 @@
 mod clock;
 pub mod crypto;
 pub mod files;
+pub mod private_socket;
 pub mod process;
 mod random;
 pub mod shutdown;

@@ -33,6 +33,11 @@ pub fn parallelism() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
+/// The user that this process acts as.
+pub fn user() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
 /// The environment at this moment, as far as it is text.
 pub fn environment() -> std::collections::BTreeMap<String, String> {
     std::env::vars_os()

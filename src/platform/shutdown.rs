@@ -46,3 +46,13 @@ pub async fn signal_to_stop() -> std::io::Result<&'static str> {
         _ = interrupt.recv() => "SIGINT",
     })
 }
+
+/// From now on SIGHUP does not end the process; `heard` hears of every one until the future is dropped.
+pub fn on_hangup(heard: impl Fn()) -> std::io::Result<impl Future<Output = ()>> {
+    let mut hangups = signal(SignalKind::hangup())?;
+    Ok(async move {
+        while hangups.recv().await.is_some() {
+            heard();
+        }
+    })
+}

@@ -12,5 +12,17 @@ pub mod istio {
     include!("istio.v1.auth.rs");
 }
 
-/// The file descriptors of all contracts, for gRPC reflection.
+/// `countersign.admin.v1`: the admin's door.
+pub mod admin {
+    #![allow(
+        missing_docs,
+        clippy::all,
+        clippy::pedantic,
+        clippy::restriction,
+        reason = "generated"
+    )]
+    include!("countersign.admin.v1.rs");
+}
+
+/// The file descriptors of the public contract, for gRPC reflection. The admin's are not among them.
 pub const DESCRIPTORS: &[u8] = include_bytes!("descriptors.bin");

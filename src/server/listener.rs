@@ -47,6 +47,7 @@ pub struct Connections {
     metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
     full: Seldom,
+    failing: Seldom,
     crowded: Seldom,
 }
 
@@ -79,6 +80,7 @@ impl Connections {
             metrics,
             clock,
             full: Seldom::every(60),
+            failing: Seldom::every(60),
             crowded: Seldom::every(60),
         }
     }
@@ -186,11 +188,18 @@ impl Connections {
         stream: TcpStream,
         address: SocketAddr,
     ) -> Option<(tokio_rustls::server::TlsStream<TcpStream>, Peer)> {
-        let failed = |error: &dyn std::fmt::Display| {
+        let failed = |error: &std::io::Error| {
             self.metrics.handshake_failed("tls");
-            tracing::debug!(%address, %error, "the TLS handshake failed");
+            // A port that is only knocked at, as probes do, tells nobody anything.
+            let is_knock = error.kind() == std::io::ErrorKind::UnexpectedEof;
+            match !is_knock && self.failing.is_due(self.clock.now()) {
+                true => {
+                    tracing::info!(%address, %error, "a TLS handshake failed; further ones of this minute are told at level debug only");
+                }
+                false => tracing::debug!(%address, %error, "the TLS handshake failed"),
+            }
         };
-        let stream = self.tls.accept(stream).await.inspect_err(|error| failed(error)).ok()?;
+        let stream = self.tls.accept(stream).await.inspect_err(failed).ok()?;
         // Proven to be the peer's by the handshake; whether it counts is asked at every call.
         let chain = stream.get_ref().1.peer_certificates();
         let leaf = chain

@@ -1,4 +1,4 @@
-//! The doors: gRPC for proxies, HTTP for those who watch over us.
+//! The doors: gRPC for proxies, HTTP for those who watch over us, a Unix socket for the admin.
 //!
 //! Takes: an [`Issuer`] and where to listen. Gives: [`Bound`], whose addresses are the real ones, so that tests bind port 0 and ask. Not
 //! here: who may have what.
@@ -7,6 +7,7 @@
 //! connection never changes threads. The HTTP door has a thread of its own as well, since strangers reach it; health and the serving
 //! certificate live on the caller's runtime.
 
+pub mod admin_door;
 mod answer;
 mod connection;
 mod cork;
@@ -86,8 +87,10 @@ pub struct Parts {
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
     /// An address cannot be listened on.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("{setting}: cannot listen on {address}: {source}; {}", listen_remedy(source))]
     Listen {
+        /// The address's setting.
+        setting: &'static str,
         /// The address.
         address: SocketAddr,
         /// What the host said.
@@ -130,11 +133,11 @@ pub struct Bound {
 impl Bound {
     /// Opens every socket and gets the first serving certificate.
     pub async fn bind(config: Config, parts: Parts) -> Result<Self, ServerError> {
-        let mut listeners = vec![(listen(config.address)?, Transport::Tls)];
+        let mut listeners = vec![(listen("listen.address", config.address)?, Transport::Tls)];
         if let Some(address) = config.plaintext {
-            listeners.push((listen(address)?, Transport::Plaintext));
+            listeners.push((listen("listen.plaintext", address)?, Transport::Plaintext));
         }
-        let monitoring = listen(config.monitoring)?;
+        let monitoring = listen("monitoring.address", config.monitoring)?;
         let serving = ServingCertificate::new(
             config.serving.clone(),
             config.tls.clone(),
@@ -246,7 +249,7 @@ impl Bound {
 }
 
 /// A listening socket with a queue long enough for a storm of new connections.
-fn listen(address: SocketAddr) -> Result<TcpListener, ServerError> {
+fn listen(setting: &'static str, address: SocketAddr) -> Result<TcpListener, ServerError> {
     let open = || {
         let socket = if address.is_ipv4() {
             tokio::net::TcpSocket::new_v4()
@@ -261,7 +264,21 @@ fn listen(address: SocketAddr) -> Result<TcpListener, ServerError> {
         socket.bind(address)?;
         socket.listen(4096)?.into_std()
     };
-    open().map_err(|source| ServerError::Listen { address, source })
+    open().map_err(|source| ServerError::Listen {
+        setting,
+        address,
+        source,
+    })
+}
+
+fn listen_remedy(error: &std::io::Error) -> &'static str {
+    use std::io::ErrorKind;
+    match error.kind() {
+        ErrorKind::AddrInUse => "end who listens there, or give another port",
+        ErrorKind::AddrNotAvailable => "give an address of this host, or 0.0.0.0 or [::] for all of them",
+        ErrorKind::PermissionDenied => "give a port from 1024 on, or the right to use lower ones",
+        _ => "give another address",
+    }
 }
 
 /// Starts one worker; the future ends when the worker does.

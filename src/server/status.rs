@@ -5,6 +5,7 @@
 
 use tonic::{Code, Status};
 
+use crate::authority::steering::SteeringError;
 use crate::issue::Refusal;
 use crate::model::Kind;
 
@@ -12,7 +13,6 @@ use crate::model::Kind;
 pub fn code(kind: Kind) -> Code {
     match kind {
         Kind::Unauthenticated => Code::Unauthenticated,
-        Kind::Denied => Code::PermissionDenied,
         Kind::Invalid => Code::InvalidArgument,
         Kind::Overloaded => Code::ResourceExhausted,
         Kind::Unavailable => Code::Unavailable,
@@ -24,7 +24,6 @@ pub fn code(kind: Kind) -> Code {
 pub fn name(code: Code) -> &'static str {
     match code {
         Code::Unauthenticated => "UNAUTHENTICATED",
-        Code::PermissionDenied => "PERMISSION_DENIED",
         Code::InvalidArgument => "INVALID_ARGUMENT",
         Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
         Code::Unavailable => "UNAVAILABLE",
@@ -36,6 +35,19 @@ pub fn name(code: Code) -> &'static str {
 /// What a refused caller is told.
 pub fn refused(refusal: &Refusal) -> Status {
     Status::new(code(refusal.kind()), refusal.public())
+}
+
+/// What an admin is told whose act was not done.
+pub fn steered(error: &SteeringError) -> Status {
+    let code = match error {
+        SteeringError::Refused(_)
+        | SteeringError::Files(_)
+        | SteeringError::NotSelfSigned
+        | SteeringError::NoRoot(_) => Code::FailedPrecondition,
+        SteeringError::File(_) => Code::Internal,
+        SteeringError::Closing => Code::Unavailable,
+    };
+    Status::new(code, error.to_string())
 }
 
 #[cfg(test)]
@@ -50,16 +62,19 @@ mod tests {
             Code::Internal,
             Code::Unavailable,
         ];
-        for (kind, retry) in [
-            (Kind::Unauthenticated, false),
-            (Kind::Denied, false),
-            (Kind::Invalid, false),
-            (Kind::Overloaded, true),
-            (Kind::Unavailable, true),
-            (Kind::Internal, true),
+        for kind in [
+            Kind::Unauthenticated,
+            Kind::Invalid,
+            Kind::Overloaded,
+            Kind::Unavailable,
+            Kind::Internal,
         ] {
+            // No default: a new kind needs a decision here.
+            let retry = match kind {
+                Kind::Unauthenticated | Kind::Invalid => false,
+                Kind::Overloaded | Kind::Unavailable | Kind::Internal => true,
+            };
             assert_eq!(retried.contains(&code(kind)), retry, "{kind:?}");
         }
-        assert_eq!(Kind::ALL.len(), 6, "a new kind needs a row above");
     }
 }

@@ -140,7 +140,7 @@ impl Collector for Certificates {
                 watched.first_of_chain,
                 "citadel_server_cert_chain_expiry_timestamp",
                 "citadel_server_cert_chain_expiry_seconds",
-                "certificate that signs, unless it is a root",
+                "certificate that signs (unless it is a root)",
             ),
         ] {
             let Some(end) = end else { continue };

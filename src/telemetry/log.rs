@@ -9,6 +9,7 @@ use super::Metrics;
 pub use super::line_writer::Flush;
 use super::line_writer::{LineWriter, Worth, line_writer};
 use super::text_fields::TextFields;
+use crate::platform::process;
 
 /// The target of the line of each refused call.
 pub const REFUSED: &str = "countersign::refused";
@@ -70,7 +71,11 @@ pub fn check_level(level: &str) -> Result<(), LogError> {
 /// Starts the log of this process. Everything logged before the returned guard is dropped gets written.
 pub fn start(config: &Config, metrics: &Metrics) -> Result<Flush, LogError> {
     let filter = filter(&config.level)?;
-    let colours = config.format == Format::Text && std::io::stderr().is_terminal();
+    // https://no-color.org
+    let unwanted = process::environment()
+        .get("NO_COLOR")
+        .is_some_and(|said| !said.is_empty());
+    let colours = config.format == Format::Text && !unwanted && std::io::stderr().is_terminal();
     let (writer, flush) = line_writer(std::io::stderr(), Worth::ALL.map(|worth| metrics.log_lines_lost(worth)))?;
     tracing::subscriber::set_global_default(subscriber(config.format, filter, colours, writer))
         .map_err(|_| LogError::Installed)?;

@@ -98,8 +98,6 @@ pub enum SignError {
     TtlError,
     /// The certificate could not be made.
     CertGenError,
-    /// Anything else.
-    Unknown,
 }
 
 /// A counter whose exported name is exactly its name. See the head of this file.
@@ -350,7 +348,6 @@ impl Metrics {
             SignError::CsrError => "CSR_ERROR",
             SignError::TtlError => "TTL_ERROR",
             SignError::CertGenError => "CERT_GEN_ERROR",
-            SignError::Unknown => "UNKNOWN",
         };
         self.sign_errors.get_or_create(&[("error", word)]).inc();
     }

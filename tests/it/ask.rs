@@ -112,12 +112,49 @@ async fn nobody_there() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = free.local_addr().unwrap();
     drop(free);
-    let refused = refusal(&ask(address, Connection::Plaintext)).await.to_string();
+    assert_eq!(
+        refusal(&ask(address, Connection::Plaintext)).await.to_string(),
+        format!("cannot connect to {address}: Connection refused (os error 111) (attempt 5)")
+    );
+}
+
+#[tokio::test]
+async fn a_name_that_leads_nowhere() {
+    let refused = refusal(&ask("nowhere.invalid:15012", Connection::Plaintext))
+        .await
+        .to_string();
     assert!(
-        refused.starts_with("the CA answered Unavailable at attempt 5:"),
+        refused.starts_with("the name in nowhere.invalid:15012 cannot be resolved: "),
         "{refused}"
     );
-    assert!(refused.contains("Connection refused"), "{refused}");
+}
+
+/// The wrong one of two ports, or --plaintext forgotten or too much.
+#[tokio::test]
+async fn a_server_that_speaks_otherwise() {
+    let plain = FakeCa::plaintext([]).await;
+    let tls = Connection::tls(plain.root().as_bytes(), "ca.svc", None).unwrap();
+    let refused = refusal(&ask(plain.address, tls)).await.to_string();
+    assert!(
+        refused.starts_with(&format!("TLS with {} failed: ", plain.address)) && refused.contains("port for TLS?"),
+        "{refused}"
+    );
+    let secret = FakeCa::tls([], "ca.svc", b"h2", false).await;
+    let refused = refusal(&ask(secret.address, Connection::Plaintext)).await.to_string();
+    assert!(
+        refused.starts_with(&format!("the connection to {} broke at attempt 5: ", secret.address))
+            && refused.ends_with("does the CA speak gRPC without TLS there?"),
+        "{refused}"
+    );
+}
+
+#[tokio::test]
+async fn a_refused_token_points_at_the_log() {
+    let ca = FakeCa::plaintext([Answer::Refuse(Code::Unauthenticated)]).await;
+    assert_eq!(
+        refusal(&ask(ca.address, Connection::Plaintext)).await.to_string(),
+        "the CA answered Unauthenticated at attempt 1: no (it tells callers no more; the reason is in the CA's log)"
+    );
 }
 
 #[tokio::test]
@@ -125,15 +162,21 @@ async fn over_tls_the_name_must_be_proven() {
     let ca = FakeCa::tls([Answer::Sign(ME)], "istiod.istio-system.svc", b"h2", false).await;
     let tls = |name: &str| Connection::tls(ca.root().as_bytes(), name, None).unwrap();
     send(&ask(ca.address, tls("istiod.istio-system.svc"))).await.unwrap();
-    let refused = refusal(&ask(ca.address, tls("other.svc"))).await.to_string();
+    let unproven = async |connection: Connection| {
+        let refused = refusal(&ask(ca.address, connection)).await;
+        assert!(matches!(refused, AskError::Connection { attempts: 1, .. }), "{refused}");
+        refused.to_string()
+    };
+    let refused = unproven(tls("other.svc")).await;
     assert!(
-        refused.contains("not valid for name") || refused.contains("NotValidForName"),
+        refused.starts_with(&format!("the server at {} does not prove to be the CA: ", ca.address))
+            && refused.contains("--server-name"),
         "{refused}"
     );
     let stranger = FakeCa::plaintext([]).await;
     let tls = Connection::tls(stranger.root().as_bytes(), "istiod.istio-system.svc", None).unwrap();
-    let refused = refusal(&ask(ca.address, tls)).await.to_string();
-    assert!(refused.contains("invalid peer certificate"), "{refused}");
+    let refused = unproven(tls).await;
+    assert!(refused.contains("under none of the given roots"), "{refused}");
 }
 
 #[tokio::test]
@@ -160,8 +203,8 @@ async fn shows_its_certificate() {
     assert!(
         matches!(
             refused,
-            AskError::Refused {
-                code: Code::Unavailable,
+            AskError::Broken {
+                tls: true,
                 attempts: 5,
                 ..
             }
@@ -194,7 +237,7 @@ fn roots_must_be_certificates() {
     );
     let key = rcgen::KeyPair::generate().unwrap().serialize_pem();
     assert!(
-        refused(key.as_bytes()).starts_with("the root certificates: "),
+        refused(key.as_bytes()).starts_with("the root certificates: it holds no certificate"),
         "{}",
         refused(key.as_bytes())
     );

@@ -1,12 +1,14 @@
 //! The commands as a person types them: the real binary, what it prints, what it leaves behind.
 
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use countersign::platform::files::{self, Mode};
 
 use crate::support::fake_ca::{Answer, FakeCa};
+use crate::support::tokens::{TestKey, key_set};
 
 fn write(path: impl AsRef<Path>, content: impl AsRef<[u8]>) {
     files::write(path.as_ref(), content.as_ref(), Mode::Public).unwrap();
@@ -52,8 +54,13 @@ fn refused(arguments: &[&str], status: i32) -> String {
 #[test]
 fn help() {
     insta::assert_snapshot!("countersign", printed(&["--help"]));
-    for command in ["serve", "request", "check", "demo"] {
+    for command in ["serve", "request", "check", "root", "demo"] {
         insta::assert_snapshot!(command, printed(&[command, "--help"]));
+    }
+    for command in [
+        "status", "confirm", "activate", "withdraw", "retire", "rotate", "reload",
+    ] {
+        insta::assert_snapshot!(format!("root-{command}"), printed(&["root", command, "--help"]));
     }
 }
 
@@ -168,11 +175,21 @@ fn check_looks_at_the_ca() {
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(
         String::from_utf8(output.stdout).unwrap(),
-        format!("plugged-in CA in {path}: there is none\n")
+        format!(
+            "error: {path} holds no plugged-in CA; put ca-cert.pem, ca-key.pem, root-cert.pem and cert-chain.pem (or tls.crt, tls.key and \
+             ca.crt) there, or set ca.type to self-signed\nplugged-in CA in {path}: cannot be used\n"
+        )
+    );
+    let output = countersign(&["check", "--cacerts", &format!("{path}/typo")]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(
+        String::from_utf8(output.stdout).unwrap(),
+        format!("error: {path}/typo does not exist\n")
     );
 
+    write(folder.path().join("jwks.json"), key_set(&[&TestKey::p256("a")]));
     let settings = [
-        "--set=authentication.issuers=[{issuer: x, jwksFile: /f}]".to_owned(),
+        format!("--set=authentication.issuers=[{{issuer: x, jwksFile: {path}/jwks.json}}]"),
         format!("--set=ca.directory={path}/plugged-in"),
         format!("--set=ca.selfSigned.directory={path}/own"),
     ];
@@ -210,6 +227,161 @@ fn check_looks_at_the_ca() {
     let told = String::from_utf8(output.stdout).unwrap();
     assert!(told.contains("error: ") && told.contains("ca-key.pem"), "{told}");
     assert!(told.ends_with("cannot be used\n"), "{told}");
+}
+
+#[test]
+fn check_tells_scripts() {
+    let folder = tempfile::tempdir().unwrap();
+    let (certificate, key) = root();
+    for (name, content) in [
+        ("ca-cert.pem", &certificate),
+        ("root-cert.pem", &certificate),
+        ("ca-key.pem", &key),
+    ] {
+        write(folder.path().join(name), content);
+    }
+    let path = folder.path().to_str().unwrap();
+    let told: serde_json::Value =
+        serde_json::from_str(&printed(&["check", "--cacerts", path, "--output", "json"])).unwrap();
+    assert_eq!(
+        (&told["errors"], &told["ca"]["state"]),
+        (&serde_json::json!([]), &"ok".into())
+    );
+    assert_eq!(told["ca"]["certificates"][0]["notAfter"], "2099-01-01T00:00:00Z");
+    let output = countersign(&["check", "--set=listen.threads=0", "--output=json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(told["errors"][0], "listen.threads: 0 is out of range; give 1 to 1024");
+}
+
+/// Runs it with its standard output or input at a file of the host.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the program under test starts no other; this one does"
+)]
+fn connected(arguments: &[&str], stdin: Stdio, stdout: Stdio) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_countersign"))
+        .args(arguments)
+        .env_clear()
+        .stdin(stdin)
+        .stdout(stdout)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+        .wait_with_output()
+        .unwrap()
+}
+
+/// A result that is lost was none; a reader that went away had enough.
+#[test]
+fn a_result_that_cannot_be_written_is_a_failure() {
+    for arguments in [
+        &["serve", "--validate"][..],
+        &["serve", "--print-config"],
+        &["check", "--print"],
+        &["check", "--output=json"],
+    ] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let output = connected(arguments, Stdio::null(), full.into());
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            told.contains("cannot write to standard output: No space left"),
+            "{told}"
+        );
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = connected(arguments, Stdio::null(), writer.into());
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(!told.contains("cannot write"), "{told}");
+    }
+}
+
+#[test]
+fn settings_may_come_through_a_pipe() {
+    for name in ["-", "/dev/stdin"] {
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        writer.write_all(b"trustDomain: piped.example.org\n").unwrap();
+        drop(writer);
+        let output = connected(
+            &["serve", "--validate", "--config", name],
+            reader.into(),
+            Stdio::piped(),
+        );
+        let told = String::from_utf8(output.stdout).unwrap();
+        assert!(told.starts_with("trustDomain: piped.example.org\n"), "{name}: {told}");
+    }
+}
+
+#[test]
+fn print_config_is_a_file_to_start_from() {
+    let told = printed(&["serve", "--print-config"]);
+    let settings = countersign::app::settings::Settings::parse(&told, "printed").unwrap();
+    assert_eq!(settings, countersign::app::settings::Settings::default());
+    assert!(told.contains("# Most connections open at once"), "{told}");
+}
+
+#[test]
+fn help_is_a_command_too() {
+    assert_eq!(printed(&["help", "serve"]), printed(&["serve", "--help"]));
+}
+
+/// What ends the process is told in the log's format: who reads only that, reads it.
+#[test]
+fn a_failed_start_is_told_in_the_log_s_format() {
+    let folder = tempfile::tempdir().unwrap();
+    let own = format!("--set=ca.selfSigned.directory={}/own", folder.path().display());
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = format!("--set=listen.address={}", listener.local_addr().unwrap());
+    write(folder.path().join("jwks.json"), key_set(&[&TestKey::p256("a")]));
+    let issuers = format!(
+        "--set=authentication.issuers=[{{issuer: x, jwksFile: {}/jwks.json}}]",
+        folder.path().display()
+    );
+    let json = "--set=logging.format=json";
+    for (arguments, expected) in [
+        (
+            &[json, &own, &issuers, &taken, "--set=monitoring.address=127.0.0.1:0"][..],
+            "end who listens there",
+        ),
+        (&[json, "--set=listen.threads=0"], "listen.threads: 0 is out of range"),
+        (
+            &[json, &own],
+            "authentication.tokenReview: it needs the credentials of a pod",
+        ),
+    ] {
+        let told = refused(&[&["serve"], arguments].concat(), 1);
+        let last = told.lines().last().unwrap();
+        let line: serde_json::Value = serde_json::from_str(last).unwrap_or_else(|error| panic!("{error}: {told}"));
+        assert_eq!(line["level"], "ERROR");
+        assert!(line["message"].as_str().unwrap().contains(expected), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn request_tries_its_directory_before_it_asks() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    write(
+        path("token"),
+        "e30.eyJzdWIiOiJzeXN0ZW06c2VydmljZWFjY291bnQ6ZGVmYXVsdDpzbGVlcCJ9.eA",
+    );
+    write(path("file"), "");
+    std::fs::create_dir_all(path("blocked/key.pem")).unwrap();
+    let ca = FakeCa::plaintext([]).await;
+    for out in ["file", "file/below", "blocked"] {
+        let arguments = [
+            "request".into(),
+            "--plaintext".into(),
+            format!("--ca={}", ca.address),
+            format!("--token={}", path("token")),
+            format!("--out={}", path(out)),
+        ];
+        let told = tokio::task::spawn_blocking(move || refused(&arguments.each_ref().map(String::as_str), 1));
+        let told = told.await.unwrap();
+        assert!(told.starts_with("countersign: --out: cannot "), "{told}");
+    }
+    assert!(ca.seen().is_empty(), "nothing was asked for");
 }
 
 fn root() -> (String, String) {
@@ -318,6 +490,8 @@ async fn request_says_why_not() {
     });
     assert_eq!(
         told.await.unwrap(),
-        format!("countersign: no certificate from {address}: the CA answered Unauthenticated at attempt 1: no\n")
+        format!(
+            "countersign: no certificate from {address}: the CA answered Unauthenticated at attempt 1: no (it tells callers no more; the reason is in the CA's log)\n"
+        )
     );
 }

@@ -380,6 +380,7 @@ fn no_changed_bit_goes_unseen() {
 /// The certificate of our own door, made by the code that makes it, proves nobody; one made for a workload by the same code does.
 #[tokio::test]
 async fn our_serving_certificate_is_nobody() {
+    use countersign::issue::authenticate::Audiences;
     use countersign::issue::authenticate::Authenticators;
     use countersign::issue::authenticate::token_review::{TokenReviewAuthenticator, TokenReviewConfig};
     use countersign::issue::plan::Profile;
@@ -395,8 +396,9 @@ async fn our_serving_certificate_is_nobody() {
     let clock: Arc<dyn Clock> = Arc::new(TestClock::at(NOW));
     let api = ApiServer::new();
     api.answer_others(account("shop", "cart"));
-    let config = TokenReviewConfig::new(vec!["istio-ca".into()], domain(), "Kubernetes".into());
-    let review = TokenReviewAuthenticator::new(config, api.reached(), clock.clone()).unwrap();
+    let audiences = Audiences::new(vec!["istio-ca".into()]).unwrap();
+    let config = TokenReviewConfig::new(audiences, domain(), "Kubernetes".into());
+    let review = TokenReviewAuthenticator::new(config, api.reached(), clock.clone());
     let lifetime = |seconds| Lifetime::from_seconds(seconds).unwrap();
     let profile = Profile {
         default: lifetime(24 * HOUR),

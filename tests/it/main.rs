@@ -7,6 +7,7 @@
     reason = "tests: the options that allow these in tests do not reach helper functions"
 )]
 
+mod admin;
 mod ask;
 mod authority;
 mod bench;
@@ -15,8 +16,10 @@ mod cli;
 mod generated;
 mod house;
 mod offline;
+mod reference;
 mod reload;
 mod review;
 mod serve;
 mod settings;
+mod start;
 mod support;

@@ -10,10 +10,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use countersign::issue::authenticate::Verdict;
-use countersign::issue::authenticate::offline::{
-    DEFAULT_CLOCK_SKEW, IssuerConfig, KeyRefresher, KeySource, OfflineJwt,
-};
+use countersign::cluster::Credentials;
+use countersign::issue::authenticate::offline::{IssuerConfig, KeyRefresher, KeySource, OfflineJwt};
+use countersign::issue::authenticate::{Audiences, Verdict};
 use countersign::model::{BearerToken, Lifetime, Timestamp, TrustDomain};
 use countersign::platform::{Clock, TestClock};
 use countersign::telemetry::Readiness;
@@ -27,13 +26,12 @@ const NOW: i64 = 1_800_000_000;
 fn issuer(keys: KeySource) -> IssuerConfig {
     IssuerConfig {
         issuer: ISSUER.into(),
-        audiences: vec![AUDIENCE.into()],
+        audiences: Audiences::new(vec![AUDIENCE.into()]).unwrap(),
         keys,
         trust_domain: TrustDomain::parse("cluster.local").unwrap(),
         namespaces: None,
         cluster: "Kubernetes".into(),
         max_token_life: Lifetime::from_seconds(24 * 3600).unwrap(),
-        clock_skew: DEFAULT_CLOCK_SKEW,
     }
 }
 
@@ -48,7 +46,7 @@ impl Rig {
     fn new(issuers: Vec<IssuerConfig>) -> Self {
         let clock = Arc::new(TestClock::at(Timestamp::from_unix(NOW)));
         let metrics = Metrics::new(clock.clone(), &Readiness::default());
-        let (offline, refresher) = OfflineJwt::new(issuers, clock.clone(), &metrics).unwrap();
+        let (offline, refresher) = OfflineJwt::new(issuers, clock.clone(), &metrics);
         Self {
             offline,
             refresher: Some(refresher),
@@ -119,7 +117,7 @@ impl ApiServer {
             };
             async { Ok::<_, Infallible>(answer) }
         });
-        KeySource::ApiServer(kube::Client::new(service, "default"))
+        KeySource::ApiServer(Credentials::Client(kube::Client::new(service, "default")))
     }
 
     fn times_asked(&self) -> usize {

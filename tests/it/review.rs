@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use countersign::issue::authenticate::Verdict;
 use countersign::issue::authenticate::token_review::{TokenReviewAuthenticator, TokenReviewConfig};
+use countersign::issue::authenticate::{Audiences, Verdict};
 use countersign::model::{BearerToken, Timestamp, TrustDomain};
 use countersign::platform::{Clock, TestClock};
 use serde_json::json;
@@ -36,9 +36,8 @@ fn usual() -> TokenReviewConfig {
     let trust_domain = TrustDomain::parse("cluster.local").unwrap();
     TokenReviewConfig {
         time_limit: PATIENCE,
-        cluster_aliases: vec!["east".into()],
         ..TokenReviewConfig::new(
-            vec!["istio-ca".into(), "other-ca".into()],
+            Audiences::new(vec!["istio-ca".into(), "other-ca".into()]).unwrap(),
             trust_domain,
             "Kubernetes".into(),
         )
@@ -64,7 +63,7 @@ impl Scene {
         let mut config = usual();
         change(&mut config);
         let clock = Arc::new(TestClock::at(NOW));
-        let authenticator = TokenReviewAuthenticator::new(config, reached, clock.clone()).unwrap();
+        let authenticator = TokenReviewAuthenticator::new(config, reached, clock.clone());
         Self {
             api,
             clock,

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use countersign::app::config::{Config, KeySource};
+use countersign::app::config::Config;
 use countersign::app::settings::Settings;
 use countersign::authority::{CaKind, RootAlgorithm};
+use countersign::cluster::Credentials;
+use countersign::issue::authenticate::offline::KeySource;
 use countersign::platform::crypto::TlsPolicy;
 use countersign::platform::crypto::tls_names::TlsVersion;
 use countersign::server::{Quota, ServingSource};
@@ -35,16 +37,20 @@ fn check(yaml: &str, environment: &BTreeMap<String, String>) -> Result<Config, S
 fn defaults_work_in_a_cluster() {
     for yaml in ["", "# nothing\n", "---\n", "{}"] {
         let config = check(yaml, &cluster()).unwrap();
-        assert_eq!(config.listen.address.port(), 15012);
-        assert_eq!(config.listen.plaintext, None);
-        assert_eq!(config.monitoring.port(), 15014);
+        assert_eq!(config.server.address.port(), 15012);
+        assert_eq!(config.server.plaintext, None);
+        assert_eq!(config.server.monitoring.port(), 15014);
+        assert_eq!(config.admin, Some("/var/lib/countersign/admin.sock".into()));
         // No address takes more than a quarter.
-        assert_eq!(config.listen.connections.per_address, 5_000);
-        assert_eq!(config.listen.calls_in_flight.per_address, 250);
-        assert_eq!(config.ca.source, CaKind::Auto);
-        assert_eq!(config.certificates.default_lifetime.seconds(), 86_400);
-        assert_eq!(config.authentication.token_review.unwrap().audiences, ["istio-ca"]);
-        assert!(config.authentication.issuers.is_empty() && !config.authentication.client_certificates);
+        assert_eq!(config.server.connections.open.per_address, 5_000);
+        assert_eq!(config.server.calls_in_flight.per_address, 250);
+        assert_eq!(config.ca.kind, CaKind::Auto);
+        assert_eq!(config.policy.profile.default.seconds(), 86_400);
+        let (credentials, review) = config.authentication.token_review.unwrap();
+        assert!(matches!(credentials, Credentials::Pod));
+        assert_eq!(review.audiences[..], ["istio-ca"]);
+        assert!(config.authentication.issuers.is_empty() && config.authentication.client_certificates.is_none());
+        assert!(config.missing_here.is_empty());
     }
 }
 
@@ -67,6 +73,8 @@ listen:
   threads: 2
 monitoring:
   address: 127.0.0.1:0
+admin:
+  socket: /run/countersign.sock
 ca:
   type: self-signed
   directory: /keys
@@ -114,15 +122,17 @@ shutdown:
   drainSeconds: 0
 ";
     let config = check(yaml, &environment(&[])).unwrap();
-    assert_eq!(config.trust_domain.as_str(), "prod.example.org");
-    assert_eq!(config.listen.plaintext, Some("127.0.0.1:0".parse().unwrap()));
+    let review = config.authentication.token_review.as_ref().unwrap();
+    assert_eq!(review.1.trust_domain.as_str(), "prod.example.org");
+    assert_eq!(config.ca.self_signed.organization, "prod.example.org");
+    assert_eq!(config.server.plaintext, Some("127.0.0.1:0".parse().unwrap()));
+    assert_eq!(config.admin, Some("/run/countersign.sock".into()));
     let quota = |total, per_address| Quota { total, per_address };
-    assert_eq!(config.listen.connections, quota(10, 6));
-    assert_eq!(config.listen.calls_in_flight, quota(7, 2));
-    assert_eq!(config.listen.threads, Some(2));
-    assert_eq!(config.ca.self_signed_algorithm, RootAlgorithm::P384);
-    assert_eq!(config.certificates.default_lifetime.seconds(), 5400);
-    let ServingSource::Issued { names, .. } = &config.serving_certificate else {
+    assert_eq!(config.server.connections.open, quota(10, 6));
+    assert_eq!((config.server.calls_in_flight, config.server.threads), (quota(7, 2), 2));
+    assert_eq!(config.ca.self_signed.algorithm, RootAlgorithm::P384);
+    assert_eq!(config.policy.profile.default.seconds(), 5400);
+    let ServingSource::Issued { names, .. } = &config.server.serving else {
         panic!()
     };
     assert_eq!(
@@ -136,29 +146,40 @@ shutdown:
     let groups = [NamedGroup::secp384r1, NamedGroup::X25519];
     let versions = (Some(TlsVersion::V1_2), Some(TlsVersion::V1_3));
     assert_eq!(
-        config.tls,
+        config.server.tls,
         TlsPolicy::new(versions.0, versions.1, suites.into(), groups.into()).unwrap()
     );
     let issuers = &config.authentication.issuers;
-    assert_eq!(issuers[0].keys, KeySource::Discovery);
+    let KeySource::Discovery(uri, _) = &issuers[0].keys else {
+        panic!()
+    };
+    assert_eq!(uri.path(), "/.well-known/openid-configuration");
     assert_eq!(
-        (issuers[0].cluster_id.as_str(), issuers[0].trust_domain.as_str()),
+        (issuers[0].cluster.as_str(), issuers[0].trust_domain.as_str()),
         ("blue", "prod.example.org")
     );
-    assert_eq!(issuers[1].keys, KeySource::File("/jwks.json".into()));
+    assert_eq!(issuers[1].keys.jwks_file(), Some("/jwks.json".as_ref()));
     assert_eq!(
-        (issuers[1].cluster_id.as_str(), issuers[1].trust_domain.as_str()),
+        (issuers[1].cluster.as_str(), issuers[1].trust_domain.as_str()),
         ("green", "vm.example.org")
     );
     assert_eq!(
         issuers[1].namespaces.as_deref(),
         Some(&["one".to_owned(), "two".to_owned()][..])
     );
-    assert_eq!(issuers[2].keys, KeySource::Uri("http://third/keys?v=1".into()));
-    assert_eq!(issuers[3].keys, KeySource::Cluster);
-    assert_eq!(config.authentication.kubeconfig, Some("/kube/config".into()));
+    let KeySource::JwksUri(uri, http) = &issuers[2].keys else {
+        panic!()
+    };
+    assert_eq!(
+        (uri.to_string().as_str(), http.allow_http),
+        ("http://third/keys?v=1", true)
+    );
+    let is_kubeconfig =
+        |credentials: &Credentials| matches!(credentials, Credentials::Kubeconfig(path) if path.ends_with("config"));
+    assert!(matches!(&issuers[3].keys, KeySource::ApiServer(credentials) if is_kubeconfig(credentials)));
+    assert!(is_kubeconfig(&review.0));
     assert_eq!(config.logging.format, Format::Json);
-    assert_eq!(config.drain.as_secs(), 0);
+    assert_eq!(config.server.connections.drain.as_secs(), 0);
 }
 
 #[test]
@@ -200,12 +221,23 @@ fn every_problem_is_told_at_once() {
 
 /// name: what is written => the whole message
 macro_rules! refused {
-    ($($name:ident: $yaml:expr => $message:expr;)*) => {$(
+    ($($name:ident: $yaml:expr => $message:expr;)*) => {
+        pub const VECTORS: &[&str] = &[$($yaml),*];
+        $(
         #[test]
         fn $name() {
             assert_eq!(check($yaml, &cluster()).unwrap_err(), $message);
         }
-    )*};
+        )*
+    };
+}
+
+/// All of the texts below that must be refused.
+pub fn refused() -> impl Iterator<Item = &'static str> {
+    [text::VECTORS, values::VECTORS, tls::VECTORS, authentication::VECTORS]
+        .into_iter()
+        .flatten()
+        .copied()
 }
 
 mod text {
@@ -245,6 +277,7 @@ mod values {
         plaintext: "listen: {plaintext: 'yes'}" => "listen.plaintext: \"yes\" is not an address with a port; write it as 0.0.0.0:15012 or [::]:15012";
         plaintext_on_the_same_door: "listen: {plaintext: '0.0.0.0:15012'}" => "listen.plaintext: it is the same as listen.address; give it a port of its own";
         monitoring_on_the_same_door: "monitoring: {address: '0.0.0.0:15012'}" => "monitoring.address: it is the same as a listen address; give it a port of its own";
+        admin_socket: "ca: {selfSigned: {directory: /var/lib/countersign/in/a/directory/that/is/much/too/deep/for/a/socket/to/have/a/name/in/it/at/all}}" => "admin.socket: its path has 109 bytes, and a Unix socket's has at most 107; give a shorter one, or '' for no admin's door";
         connections: "listen: {connections: 0}" => "listen.connections: 0 is out of range; give 1 to 1000000";
         streams: "listen: {streamsPerConnection: 0}" => "listen.streamsPerConnection: 0 is out of range; give 1 to 100000";
         message: "listen: {messageBytes: 100}" => "listen.messageBytes: 100 is out of range; give 4096 to 4194304";
@@ -270,6 +303,7 @@ mod values {
         no_names: "servingCertificate: {names: []}" => "servingCertificate.names: it is empty; proxies check our name: give the one in their CA_ADDR, usually istiod.istio-system.svc";
         bad_name: "servingCertificate: {names: [a.svc, 'b c']}" => "servingCertificate.names[1]: \"b c\" is neither a DNS name nor an IP address";
         serving_lifetime: "servingCertificate: {lifetime: 59s}" => "servingCertificate.lifetime: 59s is less than 60s; use a day or more";
+        serving_below_the_minimum: "certificates: {minimumLifetime: 10h}\nservingCertificate: {lifetime: 9h}" => "servingCertificate.lifetime: 9h is shorter than certificates.minimumLifetime (10h), which holds for it too; use a day or more";
         half_a_pair: "servingCertificate: {certificateFile: /c}" => "servingCertificate.keyFile: it is missing while certificateFile is set; give both, or neither to have a certificate issued";
         other_half_of_a_pair: "servingCertificate: {keyFile: /k}" => "servingCertificate.certificateFile: it is missing while keyFile is set; give both, or neither to have a certificate issued";
         log_format: "logging: {format: xml}" => "logging.format: \"xml\" is none of text, json";
@@ -295,19 +329,25 @@ mod tls {
 
     #[test]
     fn a_list_a_text_a_variable_and_an_assignment_say_the_same() {
-        let told = check("tls: {ecdhCurves: [P-384, X25519]}", &cluster()).unwrap().tls;
+        let told = check("tls: {ecdhCurves: [P-384, X25519]}", &cluster())
+            .unwrap()
+            .server
+            .tls;
         assert_ne!(told, TlsPolicy::default());
         assert_eq!(
-            check("tls: {ecdhCurves: 'P-384,X25519'}", &cluster()).unwrap().tls,
+            check("tls: {ecdhCurves: 'P-384,X25519'}", &cluster())
+                .unwrap()
+                .server
+                .tls,
             told
         );
         let mut variables = cluster();
         for value in ["P-384, X25519", "[P-384, X25519]"] {
             variables.insert("COUNTERSIGN_TLS_ECDH_CURVES".into(), value.into());
-            assert_eq!(check("", &variables).unwrap().tls, told, "{value}");
+            assert_eq!(check("", &variables).unwrap().server.tls, told, "{value}");
             let settings = Settings::default().with_assignment(&format!("tls.ecdhCurves={value}"));
             let config = Config::check(&settings.unwrap(), &cluster()).unwrap();
-            assert_eq!(config.tls, told, "{value}");
+            assert_eq!(config.server.tls, told, "{value}");
         }
     }
 
@@ -326,7 +366,11 @@ mod tls {
             "tls: {cipherSuites: [], ecdhCurves: ''}",
             "tls: {minProtocolVersion: '', maxProtocolVersion: TLS_AUTO}",
         ] {
-            assert_eq!(check(yaml, &cluster()).unwrap().tls, TlsPolicy::default(), "{yaml}");
+            assert_eq!(
+                check(yaml, &cluster()).unwrap().server.tls,
+                TlsPolicy::default(),
+                "{yaml}"
+            );
         }
     }
 }
@@ -335,18 +379,21 @@ mod authentication {
     use super::*;
 
     refused! {
-        nobody: "authentication: {tokenReview: {enabled: false}}" => "authentication: nobody would be believed: in a cluster leave tokenReview on; elsewhere give tokenReview.kubeconfig, or issuers whose tokens are verified here";
+        nobody: "authentication: {tokenReview: {enabled: false}}" => "authentication: nobody would be believed: leave tokenReview on, or list issuers whose tokens are verified here";
+        certificates_alone: "authentication: {tokenReview: {enabled: false}, clientCertificates: true}" => "authentication: certificates alone would be a circle: the first one needs a token; leave tokenReview on, or list issuers whose tokens are verified here";
         no_audience: "authentication: {tokenReview: {audiences: []}}" => "authentication.tokenReview.audiences: an audience is missing or empty; without one, tokens made for other services would be accepted: use istio-ca";
         empty_audience: "authentication: {issuers: [{issuer: x, jwksFile: /f, audiences: ['']}]}" => "authentication.issuers[0].audiences: an audience is missing or empty; without one, tokens made for other services would be accepted: use istio-ca";
         no_issuer: "authentication: {issuers: [{}]}" => "authentication.issuers[0].issuer: it is empty; give exactly what the tokens' iss says";
         issuer_twice: "authentication: {issuers: [{issuer: x, jwksFile: /f}, {issuer: x, jwksFile: /g}]}" => "authentication.issuers[1].issuer: \"x\" stands here twice for cluster \"Kubernetes\"; give each cluster its clusterId";
         two_sources: "authentication: {issuers: [{issuer: x, jwksFile: /f, jwksUri: 'https://x'}]}" => "authentication.issuers[0].discovery: only one of discovery, jwksUri and jwksFile can say where the keys are; leave the others out";
         discovery: "authentication: {issuers: [{issuer: 'https://x', discovery: auto}]}" => "authentication.issuers[0].discovery: \"auto\" is none of issuer, cluster";
-        nothing_to_discover_at: "authentication: {issuers: [{issuer: kubernetes}]}" => "authentication.issuers[0].issuer: \"kubernetes\" is neither https nor http; write it as https://host/path";
-        query: "authentication: {issuers: [{issuer: 'https://x/?y'}]}" => "authentication.issuers[0].issuer: an issuer to discover keys at has no query and no fragment; give jwksUri";
+        nothing_to_discover_at: "authentication: {issuers: [{issuer: kubernetes}]}" => "authentication.issuers[0].issuer: \"kubernetes\" is not an https address; write it as https://host/path";
+        query: "authentication: {issuers: [{issuer: 'https://x/?y'}]}" => "authentication.issuers[0].issuer: \"https://x/?y\" has a query, and an issuer to discover keys at has none; give jwksUri";
         unprotected: "authentication: {issuers: [{issuer: 'http://x'}]}" => "authentication.issuers[0].issuer: \"http://x\" is not protected: whoever sits on the way can make any identity; use https, or set allowHttp: true for tests";
-        not_the_web: "authentication: {issuers: [{issuer: x, jwksUri: 'file:///f'}]}" => "authentication.issuers[0].jwksUri: \"file:///f\" is not an address; write it as https://host/path";
+        not_the_web: "authentication: {issuers: [{issuer: x, jwksUri: 'file:///f'}]}" => "authentication.issuers[0].jwksUri: \"file:///f\" is not an https address; write it as https://host/path";
         password: "authentication: {issuers: [{issuer: x, jwksUri: 'https://u:p@x/'}]}" => "authentication.issuers[0].jwksUri: it holds a user name or password, which would end up in logs; leave that out";
+        fragment: "authentication: {issuers: [{issuer: x, jwksUri: 'https://x/keys#y'}]}" => "authentication.issuers[0].jwksUri: \"https://x/keys#y\" has a fragment; leave out # and what follows";
+        empty_cluster: "authentication: {issuers: [{issuer: x, jwksFile: /f, clusterId: ''}]}" => "authentication.issuers[0].clusterId: it is empty; give a name, or leave it out for ours";
         useless_ca_file: "authentication: {issuers: [{issuer: x, jwksFile: /f, caFile: /c}]}" => "authentication.issuers[0].caFile: it is set, but the keys do not come over the network with it; leave it out";
         foreign_domain: "authentication: {issuers: [{issuer: x, jwksFile: /f, trustDomain: X}]}" => "authentication.issuers[0].trustDomain: trust domain \"X\" is not valid: write it as x";
         no_namespace: "authentication: {issuers: [{issuer: x, jwksFile: /f, namespaces: []}]}" => "authentication.issuers[0].namespaces: it is empty, so that nobody would be believed; list namespaces, or leave it out for all";
@@ -354,40 +401,47 @@ mod authentication {
         token_life: "authentication: {issuers: [{issuer: x, jwksFile: /f, maximumTokenLife: 1d}]}" => "authentication.issuers[0].maximumTokenLife: \"1d\" is not a span of time: write it as 24h, 90m, 1h30m or 45s";
     }
 
+    /// What only a pod has is missing elsewhere; the settings themselves are in order.
     #[test]
-    fn review_without_a_cluster() {
+    fn a_pod_s_settings_elsewhere() {
+        let missing = |yaml: &str, environment: &BTreeMap<String, String>| -> Vec<String> {
+            let config = check(yaml, environment).unwrap();
+            config.missing_here.iter().map(ToString::to_string).collect()
+        };
+        let review = "authentication.tokenReview: it needs the credentials of a pod, and this is none (KUBERNETES_SERVICE_HOST is not set)";
+        let on = "authentication: {tokenReview: {enabled: true}}";
+        let only_certificates = "authentication: {clientCertificates: true}";
+        let cluster_keys = "authentication: {issuers: [{issuer: x, discovery: cluster}]}";
+        for yaml in ["", on, only_certificates] {
+            assert_eq!(missing(yaml, &environment(&[])), [review], "{yaml}");
+        }
         assert_eq!(
-            check("authentication: {tokenReview: {enabled: true}}", &environment(&[])).unwrap_err(),
-            "authentication.tokenReview.enabled: it is true, but this is not a pod in a cluster (KUBERNETES_SERVICE_HOST is not set); give tokenReview.kubeconfig"
+            missing(cluster_keys, &environment(&[])),
+            [review.replace("tokenReview", "issuers[0].discovery")]
         );
+        for yaml in ["", on, only_certificates, cluster_keys] {
+            assert!(missing(yaml, &cluster()).is_empty(), "{yaml}");
+        }
+        let with_kubeconfig = "authentication: {tokenReview: {kubeconfig: /k}}";
+        assert!(missing(with_kubeconfig, &environment(&[])).is_empty());
     }
 
+    /// With issuers to believe, reviews are on only where there is an API server to ask.
     #[test]
-    fn keys_of_a_cluster_without_a_cluster() {
-        assert_eq!(
-            check(
-                "authentication: {issuers: [{issuer: x, discovery: cluster}]}",
-                &environment(&[])
-            )
-            .unwrap_err(),
-            "authentication.issuers[0].discovery: it is cluster, but this is not a pod in a cluster (KUBERNETES_SERVICE_HOST is not set); give tokenReview.kubeconfig"
-        );
+    fn reviews_beside_issuers() {
+        let yaml = "authentication: {issuers: [{issuer: x, jwksFile: /f}]}";
+        let elsewhere = check(yaml, &environment(&[])).unwrap();
+        assert!(elsewhere.authentication.token_review.is_none() && elsewhere.missing_here.is_empty());
+        assert!(check(yaml, &cluster()).unwrap().authentication.token_review.is_some());
     }
 
     #[test]
     fn keys_of_a_cluster_without_reviews() {
         let yaml = "authentication: {tokenReview: {enabled: false, kubeconfig: /k}, issuers: [{issuer: x, discovery: cluster}]}";
         let authentication = check(yaml, &environment(&[])).unwrap().authentication;
-        assert_eq!(authentication.token_review, None);
-        assert_eq!(authentication.kubeconfig, Some("/k".into()));
-    }
-
-    #[test]
-    fn defaults_without_a_cluster() {
+        assert!(authentication.token_review.is_none());
         assert!(
-            check("", &environment(&[]))
-                .unwrap_err()
-                .starts_with("authentication: nobody would be believed")
+            matches!(&authentication.issuers[0].keys, KeySource::ApiServer(Credentials::Kubeconfig(path)) if path.as_os_str() == "/k")
         );
     }
 }
@@ -418,8 +472,32 @@ mod overrides {
     fn bad_value_in_a_variable() {
         assert_eq!(
             variable("COUNTERSIGN_LISTEN_THREADS", "two"),
-            "COUNTERSIGN_LISTEN_THREADS: \"two\" does not fit: invalid type: string \"two\", expected a whole number"
+            "COUNTERSIGN_LISTEN_THREADS: a whole number from 0 to 4294967295 is expected, in \"two\""
         );
+    }
+
+    #[test]
+    fn values_that_do_not_fit() {
+        for (text, expected) in [
+            (
+                "servingCertificate.names=a",
+                "--set servingCertificate.names: a list is expected, such as [a, b], in \"a\"",
+            ),
+            (
+                "listen.connections=-1",
+                "--set listen.connections: a whole number from 0 to 4294967295 is expected, in \"-1\"",
+            ),
+            (
+                "certificates.strictCsr=yes",
+                "--set certificates.strictCsr: invalid boolean (true or false expected), in \"yes\"",
+            ),
+            (
+                "authentication.issuers=[{isuer: x}]",
+                "--set authentication.issuers: unknown key \"isuer\"; did you mean issuer?",
+            ),
+        ] {
+            assert_eq!(assignment(text), expected);
+        }
     }
 
     #[test]

@@ -7,26 +7,37 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Authentication, Ca, Certificates, Config, Listen, Problem};
+use super::{Config, Problem};
 use crate::app::duration;
 use crate::app::settings::{self, Settings};
-use crate::authority::{CaKind, RootAlgorithm};
+use crate::authority::{self, CaKind, RootAlgorithm, SelfSignedConfig};
+use crate::issue::Policy;
+use crate::issue::plan::Profile;
 use crate::model::{Lifetime, ServingName, TrustDomain};
-use crate::server::{Quota, ServingSource};
+use crate::platform::crypto::TlsPolicy;
+use crate::platform::process;
+use crate::server::{self, ConnectionLimits, Http2Limits, Quota, ServingSource};
 use crate::telemetry::log;
 
 /// Collects problems. A method answers `None` after it refused something.
 #[derive(Default)]
-pub(super) struct Checker(Vec<Problem>);
+pub(super) struct Checker {
+    problems: Vec<Problem>,
+    /// See [`Config::missing_here`].
+    pub(super) missing_here: Vec<Problem>,
+}
 
 pub(super) fn config(settings: &Settings, environment: &BTreeMap<String, String>) -> Result<Config, Vec<Problem>> {
     let mut checker = Checker::default();
     let config = checker.config(settings, environment);
     match config {
-        Some(config) if checker.0.is_empty() => Ok(config),
-        _ => Err(checker.0),
+        Some(config) if checker.problems.is_empty() => Ok(config),
+        _ => Err(checker.problems),
     }
 }
+
+/// `sun_path` of `unix(7)`, without the zero at its end.
+const LONGEST_SOCKET_PATH: usize = 107;
 
 fn count(number: u32) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
@@ -39,13 +50,19 @@ impl Checker {
             let finding = "it is empty; give the name that proxies send in their clusterid header, usually Kubernetes";
             self.refuse("clusterId", finding);
         }
-        let listen = self.listen(&settings.listen);
-        let monitoring = self.address("monitoring.address", &settings.monitoring.address);
-        self.distinct_doors(listen.as_ref(), monitoring);
-        let ca = self.ca(&settings.ca);
-        let certificates = self.certificates(&settings.certificates);
-        if let (Some(ca), Some(certificates)) = (&ca, &certificates)
-            && ca.self_signed_lifetime <= certificates.default_lifetime
+        let admin = settings.admin_socket();
+        if let Some(length) = admin.as_ref().map(|path| path.as_os_str().len())
+            && length > LONGEST_SOCKET_PATH
+        {
+            let finding = format!(
+                "its path has {length} bytes, and a Unix socket's has at most {LONGEST_SOCKET_PATH}; give a shorter one, or '' for no admin's door"
+            );
+            self.refuse("admin.socket", finding);
+        }
+        let ca = self.ca(&settings.ca, trust_domain.as_ref());
+        let policy = self.policy(&settings.certificates);
+        if let (Some(ca), Some(policy)) = (&ca, &policy)
+            && ca.self_signed.lifetime <= policy.profile.default
         {
             let finding = format!(
                 "{} is not longer than certificates.defaultLifetime ({}); a root must outlive what it signs, by years",
@@ -53,64 +70,74 @@ impl Checker {
             );
             self.refuse("ca.selfSigned.lifetime", finding);
         }
-        let serving_certificate =
-            self.serving_certificate(&settings.serving_certificate, &settings.ca.self_signed.directory);
-        let tls = self.tls(&settings.tls, serving_certificate.as_ref());
+        let serving = self.serving_certificate(settings, policy.as_ref());
+        let tls = self.tls(&settings.tls, serving.as_ref());
+        let server = self.server(settings, serving, tls);
         let authentication = self.authentication(settings, trust_domain.as_ref(), environment);
         let logging = self.logging(&settings.logging);
-        let drain = self.seconds("shutdown.drainSeconds", settings.shutdown.drain_seconds, 0..=3600);
         Some(Config {
-            trust_domain: trust_domain?,
-            cluster_id: settings.cluster_id.clone(),
-            listen: listen?,
-            monitoring: monitoring?,
+            server: server?,
+            admin,
             ca: ca?,
-            certificates: certificates?,
-            serving_certificate: serving_certificate?,
-            tls: tls?,
+            policy: policy?,
             authentication: authentication?,
             logging: logging?,
-            drain,
+            missing_here: std::mem::take(&mut self.missing_here),
         })
     }
 
-    fn listen(&mut self, listen: &settings::Listen) -> Option<Listen> {
+    fn server(
+        &mut self,
+        settings: &Settings,
+        serving: Option<ServingSource>,
+        tls: Option<TlsPolicy>,
+    ) -> Option<server::Config> {
+        let listen = &settings.listen;
         let address = self.address("listen.address", &listen.address);
         let plaintext = match &listen.plaintext {
             Some(text) => self.address("listen.plaintext", text).map(Some),
             None => Some(None),
         };
-        let connections = self.quota(
-            ("listen.connections", listen.connections, 1_000_000),
-            ("listen.connectionsPerAddress", listen.connections_per_address),
-        );
-        let streams_per_connection = self.within(
-            "listen.streamsPerConnection",
-            listen.streams_per_connection,
-            1..=100_000,
-        );
+        let monitoring = self.address("monitoring.address", &settings.monitoring.address);
+        self.distinct_doors(address, plaintext.flatten(), monitoring);
+        let connections = ConnectionLimits {
+            open: self.quota(
+                ("listen.connections", listen.connections, 1_000_000),
+                ("listen.connectionsPerAddress", listen.connections_per_address),
+            ),
+            http2: Http2Limits {
+                streams: self.within(
+                    "listen.streamsPerConnection",
+                    listen.streams_per_connection,
+                    1..=100_000,
+                ),
+                header_list_bytes: self.within("listen.headerListBytes", listen.header_list_bytes, 8 << 10..=1 << 20),
+            },
+            handshake: self.seconds("listen.handshakeSeconds", listen.handshake_seconds, 1..=60),
+            drain: self.seconds("shutdown.drainSeconds", settings.shutdown.drain_seconds, 0..=3600),
+        };
         let message_bytes = self.within("listen.messageBytes", listen.message_bytes, 4 << 10..=4 << 20);
-        let header_list_bytes = self.within("listen.headerListBytes", listen.header_list_bytes, 8 << 10..=1 << 20);
-        let handshake = self.seconds("listen.handshakeSeconds", listen.handshake_seconds, 1..=60);
-        let call = self.seconds("listen.callSeconds", listen.call_seconds, 1..=60);
         let calls_in_flight = self.quota(
             ("listen.callsInFlight", listen.calls_in_flight, 100_000),
             ("listen.callsInFlightPerAddress", listen.calls_in_flight_per_address),
         );
-        let threads = listen
-            .threads
-            .map(|threads| count(self.within("listen.threads", threads, 1..=1024)));
-        Some(Listen {
+        let call = self.seconds("listen.callSeconds", listen.call_seconds, 1..=60);
+        let threads = match listen.threads {
+            Some(threads) => count(self.within("listen.threads", threads, 1..=1024)),
+            None => process::parallelism(),
+        };
+        Some(server::Config {
             address: address?,
             plaintext: plaintext?,
+            monitoring: monitoring?,
             connections,
-            streams_per_connection,
             message_bytes: count(message_bytes),
-            header_list_bytes,
-            handshake,
-            call,
             calls_in_flight,
+            call,
             threads,
+            client_certificates: settings.authentication.client_certificates,
+            serving: serving?,
+            tls: tls?,
         })
     }
 
@@ -124,12 +151,15 @@ impl Checker {
         }
     }
 
-    fn distinct_doors(&mut self, listen: Option<&Listen>, monitoring: Option<SocketAddr>) {
-        let plaintext = listen.and_then(|listen| listen.plaintext);
+    fn distinct_doors(
+        &mut self,
+        address: Option<SocketAddr>,
+        plaintext: Option<SocketAddr>,
+        monitoring: Option<SocketAddr>,
+    ) {
         let same = |left: Option<SocketAddr>, right: Option<SocketAddr>| {
             left.is_some() && left == right && left.is_some_and(|address| address.port() != 0)
         };
-        let address = listen.map(|listen| listen.address);
         if same(plaintext, address) {
             self.refuse(
                 "listen.plaintext",
@@ -144,13 +174,13 @@ impl Checker {
         }
     }
 
-    fn ca(&mut self, ca: &settings::Ca) -> Option<Ca> {
-        let sources = [
+    fn ca(&mut self, ca: &settings::Ca, trust_domain: Option<&TrustDomain>) -> Option<authority::Config> {
+        let kinds = [
             ("auto", CaKind::Auto),
             ("self-signed", CaKind::SelfSigned),
             ("plugged-in", CaKind::PluggedIn),
         ];
-        let source = self.one_of("ca.type", &ca.r#type, &sources);
+        let kind = self.one_of("ca.type", &ca.r#type, &kinds);
         let directory = self.path("ca.directory", &ca.directory);
         let own = &ca.self_signed;
         let self_signed_directory = self.path("ca.selfSigned.directory", &own.directory);
@@ -159,18 +189,22 @@ impl Checker {
             self.refuse("ca.selfSigned.directory", finding);
         }
         let algorithms = [("p256", RootAlgorithm::P256), ("p384", RootAlgorithm::P384)];
-        let self_signed_algorithm = self.one_of("ca.selfSigned.algorithm", &own.algorithm, &algorithms);
-        let self_signed_lifetime = self.lifetime("ca.selfSigned.lifetime", &own.lifetime);
-        Some(Ca {
-            source: source?,
-            directory: directory?,
-            self_signed_directory: self_signed_directory?,
-            self_signed_algorithm: self_signed_algorithm?,
-            self_signed_lifetime: self_signed_lifetime?,
+        let algorithm = self.one_of("ca.selfSigned.algorithm", &own.algorithm, &algorithms);
+        let lifetime = self.lifetime("ca.selfSigned.lifetime", &own.lifetime);
+        Some(authority::Config {
+            kind: kind?,
+            plugged_in_directory: directory?,
+            self_signed: SelfSignedConfig {
+                directory: self_signed_directory?,
+                algorithm: algorithm?,
+                lifetime: lifetime?,
+                organization: trust_domain?.to_string(),
+                new_root: false,
+            },
         })
     }
 
-    fn certificates(&mut self, certificates: &settings::Certificates) -> Option<Certificates> {
+    fn policy(&mut self, certificates: &settings::Certificates) -> Option<Policy> {
         let default = self.lifetime("certificates.defaultLifetime", &certificates.default_lifetime);
         let maximum = self.lifetime("certificates.maximumLifetime", &certificates.maximum_lifetime);
         let minimum = self.lifetime("certificates.minimumLifetime", &certificates.minimum_lifetime);
@@ -196,15 +230,18 @@ impl Checker {
             );
             self.refuse("certificates.minimumLifetime", finding);
         }
-        Some(Certificates {
-            default_lifetime: default,
-            maximum_lifetime: maximum,
-            minimum_lifetime: minimum,
+        Some(Policy {
+            profile: Profile {
+                default,
+                maximum,
+                minimum,
+            },
             strict_csr: certificates.strict_csr,
         })
     }
 
-    fn serving_certificate(&mut self, serving: &settings::ServingCertificate, kept_in: &str) -> Option<ServingSource> {
+    fn serving_certificate(&mut self, settings: &Settings, policy: Option<&Policy>) -> Option<ServingSource> {
+        let serving = &settings.serving_certificate;
         match (&serving.certificate_file, &serving.key_file) {
             (Some(certificate), Some(key)) => {
                 let certificate = self.path("servingCertificate.certificateFile", certificate);
@@ -228,6 +265,14 @@ impl Checker {
         if lifetime.is_some_and(|lifetime| lifetime.seconds() < 60) {
             let finding = format!("{} is less than 60s; use a day or more", serving.lifetime);
             self.refuse("servingCertificate.lifetime", finding);
+        } else if let (Some(lifetime), Some(policy)) = (lifetime, policy)
+            && lifetime < policy.profile.minimum
+        {
+            let finding = format!(
+                "{} is shorter than certificates.minimumLifetime ({}), which holds for it too; use a day or more",
+                serving.lifetime, settings.certificates.minimum_lifetime
+            );
+            self.refuse("servingCertificate.lifetime", finding);
         }
         let mut names: Vec<ServingName> = Vec::new();
         for (position, text) in serving.names.iter().enumerate() {
@@ -245,34 +290,7 @@ impl Checker {
         Some(ServingSource::Issued {
             names,
             lifetime: lifetime?,
-            kept_in: kept_in.into(),
-        })
-    }
-
-    fn authentication(
-        &mut self,
-        settings: &Settings,
-        trust_domain: Option<&TrustDomain>,
-        environment: &BTreeMap<String, String>,
-    ) -> Option<Authentication> {
-        let authentication = &settings.authentication;
-        let kubeconfig = match &authentication.token_review.kubeconfig {
-            Some(text) => self.path("authentication.tokenReview.kubeconfig", text),
-            None => None,
-        };
-        let in_cluster = environment.contains_key("KUBERNETES_SERVICE_HOST");
-        let has_api_server = in_cluster || authentication.token_review.kubeconfig.is_some();
-        let token_review = self.token_review(&authentication.token_review, has_api_server);
-        let issuers = self.issuers(settings, trust_domain, has_api_server);
-        if token_review.is_none() && authentication.issuers.is_empty() && !authentication.client_certificates {
-            let finding = "nobody would be believed: in a cluster leave tokenReview on; elsewhere give tokenReview.kubeconfig, or issuers whose tokens are verified here";
-            self.refuse("authentication", finding);
-        }
-        Some(Authentication {
-            kubeconfig,
-            token_review,
-            issuers: issuers?,
-            client_certificates: authentication.client_certificates,
+            kept_in: settings.ca.self_signed.directory.clone().into(),
         })
     }
 
@@ -289,7 +307,7 @@ impl Checker {
     }
 
     pub(super) fn refuse(&mut self, key: impl Into<String>, finding: impl Display) {
-        self.0.push(Problem {
+        self.problems.push(Problem {
             key: key.into(),
             finding: finding.to_string(),
         });

@@ -23,7 +23,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-pub use gates::{Outlook, Wait};
+pub use gates::{Outlook, RootOutlook, Wait};
 
 use crate::model::{Fingerprint, Timestamp};
 
@@ -116,6 +116,9 @@ pub enum Refused {
     /// There is no change.
     #[error("no change of root is pending")]
     NothingPending,
+    /// Not the change that was meant.
+    #[error("another root is pending by now; look again before you say more about it")]
+    AnotherPending,
     /// No such root.
     #[error("{0} is not in the bundle")]
     Unknown(Fingerprint),
@@ -263,6 +266,12 @@ impl Rotation {
                 "the CA's files list it, and it would come back: remove it there first",
             ));
         }
+        if self.roots.len() == 1 {
+            return Err(Refused::InUse(
+                root,
+                "it is the only one in the bundle: put files with another root in place first",
+            ));
+        }
         if !force && self.eras.iter().any(|era| era.signing == Some(root)) {
             return Err(Refused::InUse(root, "certificates under it are still valid"));
         }
@@ -346,7 +355,9 @@ impl Rotation {
     fn may_retire(&self, root: &Fingerprint) -> bool {
         let wanted =
             |known: &Root| known.root == *root && known.signed && (!known.listed || self.withdrawn.contains(root));
-        self.roots.iter().any(wanted)
+        // Without any root there would be no bundle to answer with, and nothing to publish.
+        self.roots.len() > 1
+            && self.roots.iter().any(wanted)
             && self.eras.iter().all(|era| era.signing != Some(*root))
             && self.change.as_ref().is_none_or(|change| change.root != *root)
     }

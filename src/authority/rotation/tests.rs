@@ -30,6 +30,8 @@ struct World {
     rotation: Rotation,
     now: i64,
     spread: BTreeSet<Fingerprint>,
+    /// The bundle as it stood last.
+    order: Vec<Fingerprint>,
     /// What answers were made from: the present one last.
     snapshots: Vec<Snapshot>,
     leaves: Vec<Leaf>,
@@ -57,6 +59,7 @@ impl World {
             rotation: Rotation::begin(first),
             now: NOW,
             spread: BTreeSet::new(),
+            order: Vec::new(),
             snapshots: Vec::new(),
             leaves: Vec::new(),
         };
@@ -71,6 +74,16 @@ impl World {
             !self.rotation.settle(Timestamp::from_unix(self.now), &self.spread),
             "nothing is left to settle"
         );
+        // What stays keeps its place, what is new is appended: clients compare the text (conformance lines 28 and 29).
+        let bundle: Vec<Fingerprint> = self.rotation.bundle().collect();
+        let kept: Vec<_> = self
+            .order
+            .iter()
+            .filter(|root| bundle.contains(root))
+            .copied()
+            .collect();
+        assert_eq!(bundle[..kept.len()], kept);
+        self.order = bundle;
         let era = self.rotation.number();
         if self.snapshots.last().is_none_or(|snapshot| snapshot.era != era) {
             self.snapshots.push(Snapshot {
@@ -370,6 +383,22 @@ fn a_withdrawn_root_leaves_with_its_last_leaf() {
 }
 
 #[test]
+fn the_last_root_never_leaves() {
+    let mut world = World::new(&files(0, &[]));
+    world.rotation.withdraw(root(0), &[]);
+    world.settle();
+    assert_eq!(
+        world.rotation.forget(root(0), true).unwrap_err().to_string(),
+        format!(
+            "{} is in use: it is the only one in the bundle: put files with another root in place first",
+            root(0)
+        )
+    );
+    assert_eq!(world.rotation.bundle().collect::<Vec<_>>(), [root(0)]);
+    assert_eq!(world.rotation.signing(), None);
+}
+
+#[test]
 fn a_call_that_read_an_old_snapshot_is_refused_once_its_time_is_over() {
     let mut world = World::new(&files(0, &[]));
     world.issue(3600, 0);
@@ -385,6 +414,15 @@ fn a_call_that_read_an_old_snapshot_is_refused_once_its_time_is_over() {
     assert_eq!(world.rotation.signing(), Some(root(1)));
     world.snapshots.remove(1);
     assert!(!world.issue(DAY, 1), "{:?}", world.rotation);
+}
+
+#[test]
+fn a_mark_is_never_lowered() {
+    let mut rotation = World::new(&files(0, &[])).rotation;
+    let (soon, late) = (Timestamp::from_unix(NOW + 1), Timestamp::from_unix(NOW + 2));
+    rotation.cover(1, late).unwrap();
+    rotation.cover(1, soon).unwrap();
+    assert_eq!(rotation.covered(), Some(late));
 }
 
 #[test]

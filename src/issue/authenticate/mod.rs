@@ -6,6 +6,7 @@
 //! Among the token authenticators the one that a token belongs to decides, and its rejection is final: only [`Verdict::NotMine`] passes
 //! on. A client certificate decides when there is no token, when the token is merely expired, or when nobody can tell about it now.
 
+mod audiences;
 mod caller;
 pub mod client_certificate;
 pub mod offline;
@@ -15,6 +16,7 @@ pub mod token_review;
 use std::sync::Arc;
 use std::time::Instant;
 
+pub use audiences::{Audiences, NoAudience};
 pub use caller::{Caller, Method, Pod, Proof};
 
 use self::offline::OfflineJwt;
@@ -41,7 +43,7 @@ pub enum Verdict {
 pub struct Reason {
     /// A short, fixed word for metrics, such as `token_expired`.
     pub label: &'static str,
-    /// One line for the log, without any part of a credential.
+    /// One line for the log; of a credential at most what it says of its issuer and key, short and quoted.
     pub detail: String,
 }
 
@@ -133,7 +135,12 @@ impl Authenticators {
                 kind: Kind::Unauthenticated,
                 reasons: vec![reason],
             }),
-            undecided => Self::by_certificate(undecided, self.certificate(request, ca, now, slow).await),
+            undecided => {
+                let certificate = self.certificate(request, ca, now, slow).await;
+                Self::by_certificate(undecided, certificate, || {
+                    request.credentials.token.as_ref().map(offline::origin)
+                })
+            }
         }
     }
 
@@ -193,16 +200,21 @@ impl Authenticators {
     }
 
     /// The token is absent, expired, undecided or nobody's: the certificate's turn.
-    fn by_certificate(token: Option<Verdict>, certificate: Option<Verdict>) -> Result<Caller, AuthenticateError> {
+    fn by_certificate(
+        token: Option<Verdict>,
+        certificate: Option<Verdict>,
+        origin: impl FnOnce() -> Option<String>,
+    ) -> Result<Caller, AuthenticateError> {
         let mut kind = Kind::Unauthenticated;
         let mut reasons = Vec::new();
         match token {
             // A token that nobody knows is a wrong token, and that is final.
             Some(Verdict::NotMine | Verdict::Accepted(_)) => {
-                let reason = Reason::new(
-                    "token_unknown",
-                    "no authenticator knows this kind of token or its issuer",
+                let detail = format!(
+                    "no authenticator knows this kind of token or its issuer: it says {}",
+                    origin().unwrap_or_default()
                 );
+                let reason = Reason::new("token_unknown", detail);
                 return Err(AuthenticateError {
                     kind,
                     reasons: vec![reason],

@@ -16,7 +16,7 @@ use crate::model::der;
 /// The certificate that a workload gets.
 fn issue(ca: &Arc<CaSnapshot>, csr_name: &str) -> Vec<u8> {
     let plan = workload(grant(), &csr(csr_name), 0, &profile(), circumstances(ca)).unwrap();
-    sign(plan).unwrap().certificate
+    sign(plan).unwrap().into_parts().0
 }
 
 fn serve(ca: &Arc<CaSnapshot>) -> Vec<u8> {
@@ -31,7 +31,7 @@ fn serve(ca: &Arc<CaSnapshot>) -> Vec<u8> {
         &profile(),
         circumstances(ca),
     );
-    sign(plan.unwrap()).unwrap().certificate
+    sign(plan.unwrap()).unwrap().into_parts().0
 }
 
 fn webpki_accepts(ca: &CaSnapshot, leaf: &[u8], usage: KeyUsage) -> Result<(), webpki::Error> {
@@ -300,7 +300,7 @@ fn what_is_signed_is_what_was_linted() {
     let ca = TestCa::default().build();
     let plan = workload(grant(), &csr("p256"), 0, &profile(), circumstances(&ca)).unwrap();
     let linted = plan.to_be_signed.clone();
-    let certificate = sign(plan).unwrap().certificate;
+    let certificate = sign(plan).unwrap().into_parts().0;
     let [signed, algorithm, signature] = der::members(der::SEQUENCE, &certificate).unwrap();
     assert_eq!(signed.whole, linted);
     let [0, signature @ ..] = signature.content else {

@@ -43,6 +43,16 @@ pub enum Source {
     },
 }
 
+impl Source {
+    /// Whether the files, if it comes from files, can be used under this policy.
+    pub fn check_files(&self, tls: &TlsPolicy) -> Result<(), ServingError> {
+        match self {
+            Self::Issued { .. } => Ok(()),
+            Self::Files { certificate, key } => obtain::read(certificate, key, tls).map(drop),
+        }
+    }
+}
+
 /// Why there is no serving certificate.
 #[derive(Debug, thiserror::Error)]
 pub enum ServingError {

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use countersign::issue::authenticate::offline::KeyStatus;
-use countersign::model::Timestamp;
+use countersign::issue::authenticate::Verdict;
+use countersign::issue::authenticate::offline::{KeyStatus, origin};
+use countersign::model::{BearerToken, Timestamp};
+use countersign::platform::Clock;
 use countersign::platform::shutdown::{ShutdownTrigger, shutdown};
 
 use super::super::support::tokens::{TestKey, Token, key_set};
@@ -229,6 +231,33 @@ async fn a_file_is_read_anew_and_a_broken_one_changes_nothing() {
     rig.refresh().await;
     assert_eq!(rig.says(&token(&old), None), "rejected token_key_unknown");
     assert_eq!(rig.says(&token(&new), None), CART);
+}
+
+/// What an administrator needs to find the issuer's missing key; short, whatever a stranger sends.
+#[tokio::test]
+async fn an_unknown_key_is_named() {
+    let rig = Rig::ready(vec![issuer(
+        ApiServer::with_keys(key_set(&[&TestKey::p256("a")])).source(),
+    )])
+    .await;
+    let stranger = TestKey::p256(&"b".repeat(500));
+    let token = BearerToken::new(token(&stranger));
+    let Verdict::Rejected(reason) = rig.offline.authenticate(&token, None, rig.clock.now()) else {
+        panic!()
+    };
+    let name = "b".repeat(100);
+    let issuer = "https://kubernetes.default.svc.cluster.local";
+    assert_eq!(
+        reason.detail,
+        format!("no key of the issuer {issuer:?} is the one that the token names, kid {name:?}")
+    );
+    assert_eq!(origin(&token), format!("iss {issuer:?}, kid {name:?}"));
+    for nothing in ["", "opaque", "a.b.c", "e30.e30.x"] {
+        assert_eq!(
+            origin(&BearerToken::new(nothing.into())),
+            "nothing: it is not a JSON Web Token"
+        );
+    }
 }
 
 #[tokio::test]

@@ -1,13 +1,8 @@
 //! Good tokens, and whose they are.
 
-use std::time::Duration;
-
-use countersign::issue::authenticate::offline::{ConfigError, HttpOptions, IssuerConfig, KeySource, OfflineJwt};
+use countersign::issue::authenticate::offline::{IssuerConfig, KeySource};
 use countersign::issue::authenticate::{Method, Pod, Verdict};
 use countersign::model::{Timestamp, TrustDomain};
-use countersign::platform::SystemClock;
-use countersign::telemetry::Readiness;
-use countersign::telemetry::metrics::Metrics;
 
 use super::super::support::tokens::{TestKey, Token, encode, key_set};
 use super::{ApiServer, NOW, Rig, file, issuer};
@@ -203,117 +198,4 @@ async fn clusters_with_the_same_issuer_name_are_told_apart_by_cluster_id_or_key(
             "https://kubernetes.default.svc.cluster.local of cluster second"
         ]
     );
-}
-
-#[test]
-fn settings_that_cannot_work_are_refused() {
-    let metrics = Metrics::new(std::sync::Arc::new(SystemClock), &Readiness::default());
-    let refuses = |issuers| match OfflineJwt::new(issuers, std::sync::Arc::new(SystemClock), &metrics) {
-        Ok(_) => panic!("accepted"),
-        Err(error) => error,
-    };
-    let good = || issuer(file("keys.json".as_ref()));
-    let because = |why: &str, issuer: IssuerConfig| {
-        let text = refuses(vec![issuer]).to_string();
-        assert!(text.contains(why), "{text:?} does not say {why:?}");
-    };
-    assert!(matches!(refuses(vec![]), ConfigError::None));
-    assert!(matches!(refuses(vec![good(), good()]), ConfigError::Twice { .. }));
-    because(
-        "name",
-        IssuerConfig {
-            issuer: String::new(),
-            ..good()
-        },
-    );
-    because(
-        "audience",
-        IssuerConfig {
-            audiences: vec![],
-            ..good()
-        },
-    );
-    because(
-        "audience",
-        IssuerConfig {
-            audiences: vec!["istio-ca".into(), String::new()],
-            ..good()
-        },
-    );
-    because(
-        "cluster",
-        IssuerConfig {
-            cluster: String::new(),
-            ..good()
-        },
-    );
-    because(
-        "namespace",
-        IssuerConfig {
-            namespaces: Some(vec![]),
-            ..good()
-        },
-    );
-    because(
-        "Shop",
-        IssuerConfig {
-            namespaces: Some(vec!["Shop".into()]),
-            ..good()
-        },
-    );
-    because(
-        "301 s",
-        IssuerConfig {
-            clock_skew: Duration::from_secs(301),
-            ..good()
-        },
-    );
-    let http = HttpOptions::default;
-    let uri = |uri: &str| KeySource::JwksUri {
-        uri: uri.into(),
-        http: http(),
-    };
-    because(
-        "not https",
-        IssuerConfig {
-            keys: uri("http://keys.example.com/"),
-            ..good()
-        },
-    );
-    because(
-        "absolute",
-        IssuerConfig {
-            keys: uri("/keys"),
-            ..good()
-        },
-    );
-    because(
-        "absolute",
-        IssuerConfig {
-            keys: uri("https://me@keys.example.com/"),
-            ..good()
-        },
-    );
-    because(
-        "absolute",
-        IssuerConfig {
-            keys: uri("https://keys.example.com/#all"),
-            ..good()
-        },
-    );
-    because(
-        "absolute",
-        IssuerConfig {
-            keys: uri("file:///etc/keys"),
-            ..good()
-        },
-    );
-    let discovered = |issuer: &str| IssuerConfig {
-        issuer: issuer.into(),
-        keys: KeySource::Discovery { http: http() },
-        ..good()
-    };
-    because("not https", discovered("http://issuer.example.com"));
-    because("without query", discovered("https://issuer.example.com?a=b"));
-    because("absolute", discovered("kubernetes/serviceaccount"));
 }

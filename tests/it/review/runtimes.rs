@@ -78,7 +78,8 @@ fn callers_runtimes_come_and_go() {
     let address = main.run(async move { listening.listen().await });
     let path = kubeconfig(directory.path(), &address, "{token: ours}");
     let handle = main.handle.clone();
-    let connect = async move { cluster::ApiServer::connect(Some(&path), handle).await };
+    let connect =
+        async move { cluster::ApiServer::connect(&cluster::Credentials::Kubeconfig(path.clone()), handle).await };
     let reached = main.run(connect).unwrap();
     let scene = Scene::reaching(api, reached, |_| {});
     scene.api.answer_others(account("shop", "cart"));
@@ -164,9 +165,10 @@ fn nobody_listens() {
         .unwrap();
     let path = kubeconfig(directory.path(), &format!("http://{port}"), "{token: ours}");
     main.block_on(async {
-        let reached = cluster::ApiServer::connect(Some(&path), main.handle().clone())
-            .await
-            .unwrap();
+        let reached =
+            cluster::ApiServer::connect(&cluster::Credentials::Kubeconfig(path.clone()), main.handle().clone())
+                .await
+                .unwrap();
         let scene = Scene::reaching(ApiServer::new(), reached, |config| {
             config.time_limit = Duration::from_secs(20)
         });
@@ -191,7 +193,7 @@ async fn errors_about_kubeconfigs_tell_no_secrets() {
         (talkative, "the credential plug-in's answer cannot be read"),
     ] {
         let path = kubeconfig(directory.path(), server, user);
-        let error = cluster::ApiServer::connect(Some(&path), here())
+        let error = cluster::ApiServer::connect(&cluster::Credentials::Kubeconfig(path.clone()), here())
             .await
             .err()
             .unwrap()
@@ -199,6 +201,7 @@ async fn errors_about_kubeconfigs_tell_no_secrets() {
         assert!(error.contains(expected), "{error}");
         assert!(!error.contains("hush") && !error.contains("aHVzaA"), "{error}");
     }
-    let missing = cluster::ApiServer::connect(Some(Path::new("/nowhere/kubeconfig")), here()).await;
+    let missing =
+        cluster::ApiServer::connect(&cluster::Credentials::Kubeconfig("/nowhere/kubeconfig".into()), here()).await;
     assert!(matches!(missing, Err(ConnectError::Kubeconfig { .. })));
 }

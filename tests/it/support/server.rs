@@ -53,7 +53,7 @@ impl Server {
         let config = Config::check(&settings, &BTreeMap::new()).unwrap();
         let outside = Outside::with_clock(clock.clone());
         let metrics = outside.metrics.clone();
-        let app = App::open(&config, false, outside).await.unwrap();
+        let app = App::open(&config, outside).await.unwrap();
         let root = app.ca().map_or(String::new(), |ca| ca.bundle().pem().to_owned());
         let (addresses, steering) = (app.addresses(), app.steering());
         let (trigger, asked) = shutdown();

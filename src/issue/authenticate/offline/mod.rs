@@ -14,8 +14,9 @@ use std::sync::Arc;
 
 use jsonwebtoken::Algorithm;
 
-pub use self::config::{ConfigError, DEFAULT_CLOCK_SKEW, HttpOptions, IssuerConfig, KeySource, MOST_CLOCK_SKEW};
-pub use self::keys::fetch::UriError;
+pub use self::config::{HttpOptions, IssuerConfig, KeySource};
+pub use self::keys::bundle::check_ca_file;
+pub use self::keys::fetch::{UriError, check_key_file};
 use self::keys::refresh::IssuerRefresher;
 pub use self::keys::refresh::KeyRefresher;
 pub use self::keys::store::KeyStatus;
@@ -45,26 +46,12 @@ struct Issuer {
 
 impl OfflineJwt {
     /// The authenticator and the background work that brings its keys. Until that has run, every token of these issuers is undecided.
-    pub fn new(
-        issuers: Vec<IssuerConfig>,
-        clock: Arc<dyn Clock>,
-        metrics: &Metrics,
-    ) -> Result<(Self, KeyRefresher), ConfigError> {
+    pub fn new(issuers: Vec<IssuerConfig>, clock: Arc<dyn Clock>, metrics: &Metrics) -> (Self, KeyRefresher) {
         install_jwt_provider();
-        if issuers.is_empty() {
-            return Err(ConfigError::None);
-        }
         let mut ready: Vec<Issuer> = Vec::new();
         let mut refreshers = Vec::new();
         for config in &issuers {
-            config.check()?;
             let namesakes = || issuers.iter().filter(|other| other.issuer == config.issuer);
-            if namesakes().filter(|other| other.cluster == config.cluster).count() > 1 {
-                return Err(ConfigError::Twice {
-                    issuer: config.issuer.clone(),
-                    cluster: config.cluster.clone(),
-                });
-            }
             let name = match namesakes().count() {
                 1 => config.issuer.clone(),
                 _ => format!("{} of cluster {}", config.issuer, config.cluster),
@@ -81,7 +68,7 @@ impl OfflineJwt {
             issuers: ready.into(),
             clock,
         };
-        Ok((offline, KeyRefresher::new(refreshers)))
+        (offline, KeyRefresher::new(refreshers))
     }
 
     /// Whether a token proves its bearer to be a service account. `cluster_id` selects among issuers and is never believed.
@@ -215,9 +202,14 @@ impl OfflineJwt {
             return Ok(found);
         }
         if stale.is_empty() {
+            let name = issuers.first().map(|issuer| issuer.name.as_str());
             return Err(reject(
                 "token_key_unknown",
-                "no key of the issuer is the one that the token names",
+                format!(
+                    "no key of the issuer {:?} is the one that the token names, kid {:?}",
+                    name.unwrap_or_default(),
+                    brief(kid.unwrap_or_default())
+                ),
             ));
         }
         for issuer in stale {
@@ -235,6 +227,24 @@ impl OfflineJwt {
         };
         Err(Verdict::Undecided(Reason::new(label, detail)))
     }
+}
+
+/// What a token says of its issuer and key, for the log. None of it is verified.
+pub fn origin(token: &BearerToken) -> String {
+    let parts = Parts::of(token.reveal()).filter(|_| token.reveal().len() <= MOST_TOKEN);
+    let member = |part: &str, name: &str| {
+        let object: serde_json::Value = serde_json::from_str(&token::decode(part)?).ok()?;
+        Some(brief(object.get(name)?.as_str()?))
+    };
+    match parts.map(|parts| (member(parts.payload, "iss"), member(parts.header, "kid"))) {
+        Some((Some(issuer), kid)) => format!("iss {issuer:?}, kid {:?}", kid.unwrap_or_default()),
+        _ => "nothing: it is not a JSON Web Token".into(),
+    }
+}
+
+/// Texts of strangers are kept short.
+fn brief(text: &str) -> String {
+    text.chars().take(100).collect()
 }
 
 fn header(parts: &Parts<'_>) -> Result<String, Verdict> {

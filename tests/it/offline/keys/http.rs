@@ -121,13 +121,14 @@ fn plain() -> HttpOptions {
 }
 
 fn at(uri: String) -> IssuerConfig {
-    issuer(KeySource::JwksUri { uri, http: plain() })
+    issuer(KeySource::jwks_uri(&uri, plain()).unwrap())
 }
 
 pub(super) fn discovered(name: String, http: HttpOptions) -> IssuerConfig {
     IssuerConfig {
+        keys: KeySource::discovery(&name, http).unwrap(),
         issuer: name,
-        ..issuer(KeySource::Discovery { http })
+        ..issuer(KeySource::File(PathBuf::new()))
     }
 }
 
@@ -269,13 +270,10 @@ async fn a_discovery_document_of_another_issuer_is_refused() {
         (r#"{"issuer":"https://%","jwks_uri":"http://%/keys"}"#, "to the letter"),
         (r#"{"jwks_uri":"http://%/keys"}"#, "missing field `issuer`"),
         (r#"{"issuer":"http://%"}"#, "missing field `jwks_uri`"),
-        (
-            r#"{"issuer":"http://%","jwks_uri":"/keys"}"#,
-            "not an absolute https URI",
-        ),
+        (r#"{"issuer":"http://%","jwks_uri":"/keys"}"#, "is not an https address"),
         (
             r#"{"issuer":"http://%","jwks_uri":"file:///etc/keys"}"#,
-            "not an absolute https URI",
+            "is not an https address",
         ),
         ("", "not an OpenID discovery document"),
     ] {
@@ -369,6 +367,6 @@ async fn discovery_does_not_lead_from_https_to_http() {
         ca_file: Some(root),
     };
     let why = failure(discovered(format!("https://{}", site.address), http)).await;
-    assert!(why.contains("is not https"), "{why}");
+    assert!(why.contains("is not protected"), "{why}");
     assert_eq!(site.asked(), ["/.well-known/openid-configuration"]);
 }

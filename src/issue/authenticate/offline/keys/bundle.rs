@@ -70,6 +70,11 @@ impl Bundle {
     }
 }
 
+/// Whether a path holds certificates that can be trusted, as a fetch will read it.
+pub fn check_ca_file(path: &Path) -> Result<(), String> {
+    read(path).map(drop).map_err(|error| error.to_string())
+}
+
 /// All of it or nothing: a file that cannot be used beside one that can is a mistake all the same.
 fn read(path: &Path) -> Result<RootCertStore, FetchError> {
     let limit = MOST_BYTES as u64;

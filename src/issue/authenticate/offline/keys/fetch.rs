@@ -3,7 +3,7 @@
 //! Whoever answers here decides who every workload is: TLS unless it is switched off explicitly, no redirects (they could lead to anyone),
 //! no proxies from the environment, and bounds on size and time, since the other side may be slow or broken.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http::Uri;
@@ -14,8 +14,11 @@ use hyper_rustls::{ConfigBuilderExt, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use rustls::ClientConfig;
+use tokio::runtime::Handle;
 
+use super::KeySet;
 use super::bundle::Bundle;
+use crate::cluster::{ApiServer, ConnectError};
 use crate::issue::authenticate::offline::{HttpOptions, IssuerConfig, KeySource};
 use crate::platform::crypto::{RootsError, tls_provider};
 use crate::platform::files::{self, FileError};
@@ -34,9 +37,12 @@ pub enum FetchError {
     /// A file.
     #[error(transparent)]
     File(#[from] FileError),
-    /// Not an acceptable URI.
-    #[error(transparent)]
+    /// Where the discovery document points.
+    #[error("the discovery document's jwks_uri: {0}")]
     Uri(#[from] UriError),
+    /// No credentials for the API server.
+    #[error(transparent)]
+    Credentials(#[from] ConnectError),
     /// A redirect.
     #[error(
         "{uri} answered with a redirect to {to:?}, and redirects are not followed: configure the address it leads to, if you trust it"
@@ -113,49 +119,72 @@ impl FetchError {
             Self::Status { .. } => "a token issuer answers with an HTTP error in place of its keys",
             Self::TooLarge { .. } => "the answer of a token issuer is too large",
             Self::Transport { .. } => "a token issuer was not reached",
+            Self::Credentials(_) => "there are no credentials for the API server that has the keys of its tokens",
             Self::Bundle { .. } | Self::Tls(_) => "TLS towards a token issuer cannot be set up",
         }
     }
 }
 
-/// Why a URI is not accepted.
+/// Why keys are not fetched from an address.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum UriError {
-    /// Not a URI of the right shape.
-    #[error("{0:?} is not an absolute https URI without user and fragment (and, for an issuer, without query)")]
+    /// Not a URI of the web.
+    #[error("{0:?} is not an https address; write it as https://host/path")]
     Shape(String),
+    /// A user.
+    #[error("it holds a user name or password, which would end up in logs; leave that out")]
+    User,
+    /// A fragment, which no server ever sees; `Uri` drops it silently.
+    #[error("{0:?} has a fragment; leave out # and what follows")]
+    Fragment(String),
     /// Plain HTTP.
     #[error(
-        "{0:?} is not https: whoever sits on the path could replace the keys; allow http explicitly if that is acceptable"
+        "{0:?} is not protected: whoever sits on the way can make any identity; use https, or set allowHttp: true for tests"
     )]
     PlainHttp(String),
+    /// OpenID Connect Discovery 1.0, 3.
+    #[error("{0:?} has a query, and an issuer to discover keys at has none; give jwksUri")]
+    Query(String),
 }
 
 /// Checks the URI of a key set.
 pub fn checked_uri(text: &str, allow_http: bool) -> Result<Uri, UriError> {
-    let uri: Uri = text.parse().map_err(|_| UriError::Shape(text.to_owned()))?;
-    let plain_authority = uri
-        .authority()
-        .is_some_and(|authority| !authority.host().is_empty() && !authority.as_str().contains('@'));
-    // `Uri` drops a fragment silently.
-    if !plain_authority || text.contains('#') {
-        return Err(UriError::Shape(text.to_owned()));
+    let shape = || UriError::Shape(text.to_owned());
+    let uri: Uri = text.parse().map_err(|_| shape())?;
+    let authority = uri.authority().ok_or_else(shape)?;
+    if authority.as_str().contains('@') {
+        return Err(UriError::User);
+    }
+    if authority.host().is_empty() {
+        return Err(shape());
+    }
+    if text.contains('#') {
+        return Err(UriError::Fragment(text.to_owned()));
     }
     match uri.scheme_str() {
         Some("https") => Ok(uri),
         Some("http") if allow_http => Ok(uri),
         Some("http") => Err(UriError::PlainHttp(text.to_owned())),
-        _ => Err(UriError::Shape(text.to_owned())),
+        _ => Err(shape()),
     }
 }
 
 /// Where an issuer's discovery document is (OpenID Connect Discovery 1.0, 4.1).
 pub fn discovery_uri(issuer: &str, allow_http: bool) -> Result<Uri, UriError> {
     if checked_uri(issuer, allow_http)?.query().is_some() {
-        return Err(UriError::Shape(issuer.to_owned()));
+        return Err(UriError::Query(issuer.to_owned()));
     }
     let base = issuer.strip_suffix('/').unwrap_or(issuer);
     checked_uri(&format!("{base}/.well-known/openid-configuration"), allow_http)
+}
+
+/// Whether a file holds keys that tokens can be verified with, as a refresh will read it.
+pub fn check_key_file(path: &Path) -> Result<(), String> {
+    let document = files::read(path, MOST_BYTES as u64).map_err(|error| error.to_string())?;
+    match KeySet::parse(&document) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(format!("{}: {error}", path.display())),
+    }
 }
 
 #[derive(serde::Deserialize)]
@@ -175,14 +204,10 @@ pub struct Fetcher {
 impl Fetcher {
     /// For this issuer.
     pub fn new(config: &IssuerConfig) -> Self {
-        let bundle = match &config.keys {
-            KeySource::JwksUri { http, .. } | KeySource::Discovery { http } => http.ca_file.as_deref().map(Bundle::new),
-            KeySource::File(_) | KeySource::ApiServer(_) => None,
-        };
         Self {
             issuer: config.issuer.clone(),
             source: config.keys.clone(),
-            bundle,
+            bundle: config.keys.ca_file().map(Bundle::new),
         }
     }
 
@@ -196,13 +221,17 @@ impl Fetcher {
     async fn bring(&self) -> Result<Vec<u8>, FetchError> {
         match &self.source {
             KeySource::File(path) => Ok(read_file(path.clone()).await?),
-            KeySource::JwksUri { uri, http } => self.get(checked_uri(uri, http.allow_http)?, http).await,
-            KeySource::Discovery { http } => {
-                let uri = discovery_uri(&self.issuer, http.allow_http)?;
+            KeySource::JwksUri(uri, http) => self.get(uri.clone(), http).await,
+            KeySource::Discovery(uri, http) => {
+                let uri = uri.clone();
                 let document = self.get(uri.clone(), http).await?;
                 self.get(self.key_set_of(&document, uri, http)?, http).await
             }
-            KeySource::ApiServer(client) => from_api_server(client).await,
+            // Anew each time, like everything else here: a pod's token changes every hour.
+            KeySource::ApiServer(credentials) => {
+                let server = ApiServer::connect(credentials, Handle::current()).await?;
+                from_api_server(&server.client()).await
+            }
         }
     }
 
@@ -363,21 +392,17 @@ mod tests {
     #[test]
     fn only_absolute_https_uris_are_accepted() {
         assert!(checked_uri("https://a.example.com/keys?policy=x", false).is_ok());
-        assert_eq!(
-            checked_uri("http://a.example.com/", false),
-            Err(UriError::PlainHttp("http://a.example.com/".into()))
-        );
         assert!(checked_uri("http://a.example.com/", true).is_ok());
-        for text in [
-            "",
-            "/",
-            "a.example.com",
-            "https:///keys",
-            "https://u:p@a.example.com",
-            "https://a.example.com/#x",
-            "ftp://a.example.com/",
-        ] {
-            assert!(matches!(checked_uri(text, true), Err(UriError::Shape(_))), "{text}");
+        let refused = |text: &str, allow_http| checked_uri(text, allow_http).unwrap_err();
+        let plain = "http://a.example.com/";
+        assert_eq!(refused(plain, false), UriError::PlainHttp(plain.into()));
+        assert_eq!(refused("https://u:p@a.example.com", true), UriError::User);
+        let fragment = "https://a.example.com/#x";
+        assert_eq!(refused(fragment, true), UriError::Fragment(fragment.into()));
+        for text in ["", "/", "a.example.com", "https:///keys", "ftp://a.example.com/"] {
+            assert_eq!(refused(text, true), UriError::Shape(text.into()));
         }
+        let query = "https://a.example.com?a=b";
+        assert_eq!(discovery_uri(query, false), Err(UriError::Query(query.into())));
     }
 }

@@ -3,7 +3,7 @@
 //! Takes: a JSON Web Key Set (RFC 7517) or PEM. Gives: a [`KeySet`], checked key by key against our own list of algorithms. Around it:
 //! `fetch` brings documents (`bundle` says whom it trusts), `refresh` decides when, `store` hands the current set to requests.
 
-mod bundle;
+pub mod bundle;
 pub mod fetch;
 mod jwk;
 mod pem;

@@ -137,11 +137,15 @@ impl IssuerRefresher {
             Err(trouble) => {
                 self.failed.inc();
                 if self.publisher.fail(trouble.clone()) {
-                    tracing::warn!(
-                        issuer = self.name,
-                        why = trouble.detail,
-                        "token keys could not be fetched; the last ones are kept for an hour"
-                    );
+                    let (issuer, why) = (&self.name, trouble.detail);
+                    match self.publisher.has_keys() {
+                        true => tracing::warn!(
+                            issuer,
+                            why,
+                            "token keys could not be fetched; the last ones are kept for an hour"
+                        ),
+                        false => tracing::warn!(issuer, why, "token keys could not be fetched, and there are none yet"),
+                    }
                 }
                 false
             }

@@ -155,6 +155,11 @@ impl Publisher {
         changed
     }
 
+    /// Whether there ever were keys.
+    pub fn has_keys(&self) -> bool {
+        self.state.borrow().held.is_some()
+    }
+
     /// Returns when a request asked for a fetch since the last time.
     pub async fn wanted(&self) {
         self.wanted.notified().await;

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::super::plan::{self, Plan};
-use super::super::testing::{self, NOW, TestCa, circumstances, csr, grant, profile};
+use super::super::super::plan::{self, Plan};
+use super::super::super::testing::{self, NOW, TestCa, circumstances, csr, grant, profile};
 use super::*;
 use crate::model::{Lifetime, Serial, Validity, der};
 

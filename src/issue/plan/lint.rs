@@ -4,7 +4,7 @@
 
 use std::net::IpAddr;
 
-use super::plan::{Facts, Subject, extension, key_id};
+use super::{Facts, Subject, extension, key_id};
 use crate::authority::CaSnapshot;
 use crate::model::{KeyAlgorithm, ServingName, Timestamp, der};
 
