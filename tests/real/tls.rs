@@ -25,7 +25,10 @@ fn assert_only(server: &Countersign, cases: &[(&[&str], bool)]) {
 
 fn assert_says(server: &Countersign, arguments: &[&str], expected: &str) {
     let printed = shake(server, arguments).unwrap();
-    assert!(printed.contains(expected), "{arguments:?}: no {expected:?} in\n{printed}");
+    assert!(
+        printed.contains(expected),
+        "{arguments:?}: no {expected:?} in\n{printed}"
+    );
 }
 
 #[test]
@@ -39,7 +42,10 @@ fn versions_are_held_to() {
         (json!({"maxProtocolVersion": "TLSv1_2"}), true, false),
     ] {
         let scene = with(tls);
-        assert_only(&scene.server, &[(old, old_allowed), (new, new_allowed), (ancient, false)]);
+        assert_only(
+            &scene.server,
+            &[(old, old_allowed), (new, new_allowed), (ancient, false)],
+        );
     }
 }
 
