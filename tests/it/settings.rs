@@ -324,7 +324,7 @@ mod tls {
         comma_too_many: "tls: {ecdhCurves: 'X25519,'}" => "tls.ecdhCurves[1]: \"\" is not a key-exchange group of this build; there are X25519, P-256, P-384";
         without_http2: "tls: {cipherSuites: [ECDHE-ECDSA-AES256-GCM-SHA384]}" => "tls.cipherSuites: no suite that HTTP/2 over TLS 1.2 requires is among them (RFC 9113, 9.2.2); add TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256 or TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, or allow TLS 1.3 alone";
         not_for_our_key: "tls: {maxProtocolVersion: TLSV1_2, cipherSuites: [ECDHE-RSA-AES128-GCM-SHA256]}" => "tls.cipherSuites: a serving certificate with an ECDSA key can use none of them, and TLS 1.3 is not allowed; add TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, or raise the maximum";
-        a_number: "tls: {ecdhCurves: 1}" => "serve.yaml:1:20: invalid type: integer `1`, expected a list of names, or names with commas between them, in \"tls: {ecdhCurves: 1}\"";
+        a_number: "tls: {ecdhCurves: 1}" => "serve.yaml:1:7: invalid type: integer `1`, expected a list of names, or names with commas between them, in \"tls: {ecdhCurves: 1}\"";
     }
 
     #[test]

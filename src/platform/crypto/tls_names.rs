@@ -257,8 +257,11 @@ mod tests {
             ("DES-CBC3-SHA", "is 3DES"),
             ("TLS_RSA_WITH_AES_128_GCM_SHA256", "exchanges keys by RSA"),
             ("AES256-GCM-SHA384", "exchanges keys by RSA"),
-            ("DHE-RSA-AES128-GCM-SHA256", "over a finite field"),
-            ("TLS_DHE_RSA_WITH_AES_256_GCM_SHA384", "over a finite field"),
+            ("DHE-RSA-AES128-GCM-SHA256", "exchanges keys over a finite field"),
+            (
+                "TLS_DHE_RSA_WITH_AES_256_GCM_SHA384",
+                "exchanges keys over a finite field",
+            ),
             ("ECDHE-ECDSA-AES128-CCM", "is not a cipher suite of this build"),
             ("NULL", "is not a cipher suite of this build"),
             ("", "is not a cipher suite of this build"),

@@ -11,6 +11,7 @@ use tokio_rustls::TlsConnector;
 
 use super::tls_config;
 use crate::support::server::{Server, request};
+use crate::support::tokens::{TestKey, key_set};
 
 /// What a client and the server agree on; `None` when they do not.
 struct Agreed {
@@ -163,7 +164,7 @@ async fn a_key_in_a_file_that_no_suite_can_show_is_refused_at_the_start() {
     for (name, text) in [
         ("key.pem", key.serialize_pem()),
         ("cert.pem", certificate.pem()),
-        ("jwks.json", r#"{"keys":[]}"#.to_owned()),
+        ("jwks.json", key_set(&[&TestKey::p256("key")])),
     ] {
         std::fs::write(directory.path().join(name), text).unwrap();
     }
