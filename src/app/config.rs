@@ -5,6 +5,7 @@
 
 mod check;
 mod check_authentication;
+mod check_tls;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -43,7 +43,7 @@ pub async fn files(config: &Config) -> Vec<Problem> {
             refuse(key("caFile"), why);
         }
     }
-    if let Err(error) = config.server.serving.check_files() {
+    if let Err(error) = config.server.serving.check_files(&config.server.tls) {
         refuse("servingCertificate".into(), error.to_string());
     }
     problems

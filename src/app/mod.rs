@@ -9,6 +9,7 @@ pub mod config;
 pub mod demo;
 pub mod duration;
 pub mod look;
+pub mod names;
 pub mod read_settings;
 pub mod serve;
 pub mod settings;

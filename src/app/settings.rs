@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::names::Names;
+
 /// What `serve` and `check` can be told. An empty file means all defaults.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
@@ -26,6 +28,8 @@ pub struct Settings {
     pub certificates: Certificates,
     /// What our own TLS listener shows.
     pub serving_certificate: ServingCertificate,
+    /// What our own TLS listener takes.
+    pub tls: Tls,
     /// Who is believed.
     pub authentication: Authentication,
     /// What is logged, and how.
@@ -133,6 +137,22 @@ pub struct ServingCertificate {
     pub key_file: Option<String>,
 }
 
+/// `tls`, under the names of Istio's `meshConfig`, and of OpenShift's TLS profiles
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct Tls {
+    /// `TLSV1_2` or `TLSV1_3`; `VersionTLS12` and the like do as well. `TLS_AUTO`: TLS 1.2.
+    pub min_protocol_version: String,
+    /// The same; `TLS_AUTO`: TLS 1.3.
+    pub max_protocol_version: String,
+    /// Cipher suites of TLS 1.2 by their names in IANA's list or in OpenSSL, the best first: a list, or a text with commas. Empty: all that there
+    /// are. Those of TLS 1.3 may stand among them and are always on.
+    pub cipher_suites: Names,
+    /// Key-exchange groups, the best first, such as `X25519`, `P-256` or `CurveP256`: a list, or a text with commas. Empty: all that there are,
+    /// in the client's order.
+    pub ecdh_curves: Names,
+}
+
 /// `authentication`
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
@@ -172,7 +192,8 @@ pub struct Issuer {
     pub jwks_uri: Option<String>,
     /// File of its keys.
     pub jwks_file: Option<String>,
-    /// Who signs for the server at those addresses: PEM. Absent: the CAs that the host trusts.
+    /// Who signs for the server at those addresses: PEM, or a directory with `ca.crt`, `ca-bundle.crt` or `extra.pem`, as ConfigMaps are mounted.
+    /// Read again at every fetch. Absent: the CAs that the host trusts.
     pub ca_file: Option<String>,
     /// Keys may come over `http://`: whoever sits on the way can then make any identity.
     pub allow_http: bool,
@@ -226,6 +247,7 @@ impl Default for Settings {
             ca: Ca::default(),
             certificates: Certificates::default(),
             serving_certificate: ServingCertificate::default(),
+            tls: Tls::default(),
             authentication: Authentication::default(),
             logging: Logging::default(),
             shutdown: Shutdown::default(),
@@ -298,6 +320,17 @@ impl Default for ServingCertificate {
             lifetime: "168h".into(),
             certificate_file: None,
             key_file: None,
+        }
+    }
+}
+
+impl Default for Tls {
+    fn default() -> Self {
+        Self {
+            min_protocol_version: "TLS_AUTO".into(),
+            max_protocol_version: "TLS_AUTO".into(),
+            cipher_suites: Names::default(),
+            ecdh_curves: Names::default(),
         }
     }
 }

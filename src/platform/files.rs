@@ -107,6 +107,11 @@ pub fn exists(path: &Path) -> Result<bool, FileError> {
     path.try_exists().map_err(FileError::at("look at", path))
 }
 
+/// Whether a directory is there; what cannot be looked at is none.
+pub fn is_directory(path: &Path) -> bool {
+    path.is_dir()
+}
+
 /// Who may read a written file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {

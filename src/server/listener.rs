@@ -5,16 +5,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
-use tokio_rustls::TlsAcceptor;
 
 use super::connection::{self, Http2Limits};
 use super::grpc::Peer;
 use super::patience::{Impatience, Patience};
 use super::router::Router;
+use super::tls::Tls;
 use super::visitors::{Full, Quota, Visitor, Visitors};
 use crate::model::ClientCertificate;
 use crate::platform::Clock;
@@ -44,7 +43,7 @@ pub struct Connections {
     /// The longest that an answer waits for its reader.
     reader: Duration,
     router: Router,
-    tls: Arc<ServerConfig>,
+    tls: Tls,
     metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
     full: Seldom,
@@ -68,7 +67,7 @@ impl Connections {
         visitors: Visitors,
         reader: Duration,
         router: Router,
-        tls: Arc<ServerConfig>,
+        tls: Tls,
         metrics: Arc<Metrics>,
         clock: Arc<dyn Clock>,
     ) -> Self {
@@ -200,11 +199,7 @@ impl Connections {
                 false => tracing::debug!(%address, %error, "the TLS handshake failed"),
             }
         };
-        let stream = TlsAcceptor::from(self.tls.clone())
-            .accept(stream)
-            .await
-            .inspect_err(failed)
-            .ok()?;
+        let stream = self.tls.accept(stream).await.inspect_err(failed).ok()?;
         // Proven to be the peer's by the handshake; whether it counts is asked at every call.
         let chain = stream.get_ref().1.peer_certificates();
         let leaf = chain

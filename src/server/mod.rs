@@ -34,9 +34,11 @@ use self::listener::{Connections, Transport};
 use self::router::Router;
 use self::serving_certificate::ServingCertificate;
 pub use self::serving_certificate::{ServingError, Source as ServingSource};
+use self::tls::Tls;
 pub use self::visitors::Quota;
 use self::visitors::Visitors;
 use crate::issue::Issuer;
+use crate::platform::crypto::TlsPolicy;
 use crate::platform::shutdown::Shutdown;
 use crate::platform::{Clock, worker};
 use crate::telemetry::{Metrics, Readiness};
@@ -64,6 +66,8 @@ pub struct Config {
     pub client_certificates: bool,
     /// Where the serving certificate comes from.
     pub serving: ServingSource,
+    /// What TLS takes.
+    pub tls: TlsPolicy,
 }
 
 /// What the doors need from the rest of the house.
@@ -134,7 +138,12 @@ impl Bound {
             listeners.push((listen("listen.plaintext", address)?, Transport::Plaintext));
         }
         let monitoring = listen("monitoring.address", config.monitoring)?;
-        let serving = ServingCertificate::new(config.serving.clone(), parts.issuer.clone(), parts.clock.clone())?;
+        let serving = ServingCertificate::new(
+            config.serving.clone(),
+            config.tls.clone(),
+            parts.issuer.clone(),
+            parts.clock.clone(),
+        )?;
         serving
             .leaf()
             .into_iter()
@@ -190,7 +199,7 @@ impl Bound {
             config,
             parts,
         } = self;
-        let tls = tls::config(serving.watch(), config.client_certificates)?;
+        let tls = Tls::new(&config.tls, &serving.watch(), config.client_certificates)?;
         let (metrics, clock) = (parts.metrics.clone(), parts.clock.clone());
         let visitors = Visitors::new(config.connections.open, config.calls_in_flight, metrics.clone());
         let connections = Arc::new(Connections::new(

@@ -1,26 +1,76 @@
-//! TLS of the listener: 1.2 and 1.3, ALPN h2, no resumption, client certificates (where they may count) requested and never required.
+//! TLS of the listener: what the policy takes, ALPN h2, no resumption, client certificates (where they may count) requested and never required.
 
 use std::sync::Arc;
 
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
+use rustls::server::{Acceptor, ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme};
+use rustls::{
+    DigitallySignedStruct, DistinguishedName, NamedGroup, ServerConfig, SignatureScheme, SupportedProtocolVersion,
+};
 use rustls_pki_types::{CertificateDer, UnixTime};
+use tokio::net::TcpStream;
 use tokio::sync::watch;
+use tokio_rustls::server::TlsStream;
+use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
 use webpki::EndEntityCert;
 
-use crate::platform::crypto;
+use crate::platform::crypto::TlsPolicy;
 
-/// Serves with whatever certificate the channel holds at the time of a handshake; perhaps asks clients for theirs.
-pub fn config(
+/// How a TLS listener greets.
+pub struct Tls {
+    config: Arc<ServerConfig>,
+    /// The same with one group alone, the best first.
+    by_group: Vec<(NamedGroup, Arc<ServerConfig>)>,
+}
+
+impl Tls {
+    /// Serves by this policy, with whatever certificate the channel holds at the time of a handshake; perhaps asks clients for theirs.
+    pub fn new(
+        policy: &TlsPolicy,
+        certificate: &watch::Receiver<Option<Arc<CertifiedKey>>>,
+        ask_clients: bool,
+    ) -> Result<Self, rustls::Error> {
+        let provider = policy.provider();
+        let with = |provider| config(Arc::new(provider), &policy.versions(), certificate.clone(), ask_clients);
+        let by_group = provider
+            .kx_groups
+            .iter()
+            .filter(|_| policy.groups().len() > 1)
+            .map(|group| {
+                let mut alone = provider.clone();
+                alone.kx_groups = vec![*group];
+                Ok((group.name(), with(alone)?))
+            });
+        Ok(Self {
+            by_group: by_group.collect::<Result<_, rustls::Error>>()?,
+            config: with(provider)?,
+        })
+    }
+
+    /// A handshake. The library takes the client's first group that is ours; where an administrator gave an order, the first of ours that is the
+    /// client's is what is left to it. A client that made its share of the key for another is asked again (RFC 8446, 4.1.4).
+    pub async fn accept(&self, stream: TcpStream) -> std::io::Result<TlsStream<TcpStream>> {
+        if self.by_group.is_empty() {
+            return TlsAcceptor::from(self.config.clone()).accept(stream).await;
+        }
+        let greeted = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+        let theirs = greeted.client_hello().named_groups().unwrap_or_default().to_vec();
+        let best = self.by_group.iter().find(|(group, _)| theirs.contains(group));
+        let config = best.map_or(&self.config, |(_, config)| config).clone();
+        greeted.into_stream(config).await
+    }
+}
+
+fn config(
+    provider: Arc<CryptoProvider>,
+    versions: &[&'static SupportedProtocolVersion],
     certificate: watch::Receiver<Option<Arc<CertifiedKey>>>,
     ask_clients: bool,
 ) -> Result<Arc<ServerConfig>, rustls::Error> {
-    let provider = crypto::tls_provider();
-    let config = ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
+    let config = ServerConfig::builder_with_provider(provider.clone()).with_protocol_versions(versions)?;
     let config = if ask_clients {
         config.with_client_cert_verifier(Arc::new(Possession(provider)))
     } else {

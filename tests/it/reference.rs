@@ -101,6 +101,7 @@ fn tables(definitions: &Definitions, name: &str, defaults: &Value, path: &str, o
             "u32" => "number",
             "bool" => "`true` or `false`",
             "Vec<String" => "list of texts",
+            "Names" => "list of texts, or one with commas",
             _ if default.as_deref().is_some_and(|text| duration::parse(text).is_ok()) => "span of time (`1h30m`)",
             _ => "text",
         };

@@ -7,8 +7,11 @@ use countersign::app::settings::Settings;
 use countersign::authority::{CaKind, RootAlgorithm};
 use countersign::cluster::Credentials;
 use countersign::issue::authenticate::offline::KeySource;
+use countersign::platform::crypto::TlsPolicy;
+use countersign::platform::crypto::tls_names::TlsVersion;
 use countersign::server::{Quota, ServingSource};
 use countersign::telemetry::log::Format;
+use rustls::{CipherSuite, NamedGroup};
 
 fn environment(variables: &[(&str, &str)]) -> BTreeMap<String, String> {
     variables
@@ -87,6 +90,11 @@ certificates:
 servingCertificate:
   names: [ca.example.org, 10.0.0.7, CA.example.org]
   lifetime: 12h
+tls:
+  minProtocolVersion: TLSv1_2
+  maxProtocolVersion: VersionTLS13
+  cipherSuites: [ECDHE-ECDSA-AES256-GCM-SHA384, TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256]
+  ecdhCurves: CurveP384, X25519
 authentication:
   tokenReview:
     enabled: true
@@ -130,6 +138,16 @@ shutdown:
     assert_eq!(
         names.iter().map(ToString::to_string).collect::<Vec<_>>(),
         ["ca.example.org", "10.0.0.7"]
+    );
+    let suites = [
+        CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+        CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+    ];
+    let groups = [NamedGroup::secp384r1, NamedGroup::X25519];
+    let versions = (Some(TlsVersion::V1_2), Some(TlsVersion::V1_3));
+    assert_eq!(
+        config.server.tls,
+        TlsPolicy::new(versions.0, versions.1, suites.into(), groups.into()).unwrap()
     );
     let issuers = &config.authentication.issuers;
     let KeySource::Discovery(uri, _) = &issuers[0].keys else {
@@ -216,7 +234,7 @@ macro_rules! refused {
 
 /// All of the texts below that must be refused.
 pub fn refused() -> impl Iterator<Item = &'static str> {
-    [text::VECTORS, values::VECTORS, authentication::VECTORS]
+    [text::VECTORS, values::VECTORS, tls::VECTORS, authentication::VECTORS]
         .into_iter()
         .flatten()
         .copied()
@@ -291,6 +309,69 @@ mod values {
         log_format: "logging: {format: xml}" => "logging.format: \"xml\" is none of text, json";
         log_level: "logging: {level: loud}" => "logging.level: \"loud\" is not a log level: give error, warn, info, debug or trace, or a list such as info,countersign::issue=debug (no such level)";
         drain: "shutdown: {drainSeconds: 3601}" => "shutdown.drainSeconds: 3601 is out of range; give 0 to 3600";
+    }
+}
+
+mod tls {
+    use super::*;
+
+    refused! {
+        unknown_version: "tls: {minProtocolVersion: TLSv2}" => "tls.minProtocolVersion: \"TLSv2\" is not a version of TLS; there are TLS_AUTO, TLSV1_2, TLSV1_3";
+        old_version: "tls: {minProtocolVersion: VersionTLS10}" => "tls.minProtocolVersion: \"VersionTLS10\" is too old, nobody may speak it any more (RFC 8996); there are TLS_AUTO, TLSV1_2, TLSV1_3";
+        minimum_above_maximum: "tls: {minProtocolVersion: TLSV1_3, maxProtocolVersion: TLSV1_2}" => "tls.minProtocolVersion: TLS 1.3 is above the maximum, TLS 1.2; lower it or raise the maximum";
+        cbc: "tls: {cipherSuites: 'ECDHE-ECDSA-AES128-GCM-SHA256, TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256'}" => "tls.cipherSuites[1]: \"TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256\" is a CBC suite, which HTTP/2 forbids (RFC 9113, appendix A); there are TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384, TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256, TLS_AES_128_GCM_SHA256, TLS_AES_256_GCM_SHA384, TLS_CHACHA20_POLY1305_SHA256";
+        curve: "tls: {ecdhCurves: [CurveP521]}" => "tls.ecdhCurves[0]: \"CurveP521\" is not a key-exchange group of this build; there are X25519, P-256, P-384";
+        comma_too_many: "tls: {ecdhCurves: 'X25519,'}" => "tls.ecdhCurves[1]: \"\" is not a key-exchange group of this build; there are X25519, P-256, P-384";
+        without_http2: "tls: {cipherSuites: [ECDHE-ECDSA-AES256-GCM-SHA384]}" => "tls.cipherSuites: no suite that HTTP/2 over TLS 1.2 requires is among them (RFC 9113, 9.2.2); add TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256 or TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, or allow TLS 1.3 alone";
+        not_for_our_key: "tls: {maxProtocolVersion: TLSV1_2, cipherSuites: [ECDHE-RSA-AES128-GCM-SHA256]}" => "tls.cipherSuites: a serving certificate with an ECDSA key can use none of them, and TLS 1.3 is not allowed; add TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, or raise the maximum";
+        a_number: "tls: {ecdhCurves: 1}" => "serve.yaml:1:7: invalid type: integer `1`, expected a list of names, or names with commas between them, in \"tls: {ecdhCurves: 1}\"";
+    }
+
+    #[test]
+    fn a_list_a_text_a_variable_and_an_assignment_say_the_same() {
+        let told = check("tls: {ecdhCurves: [P-384, X25519]}", &cluster())
+            .unwrap()
+            .server
+            .tls;
+        assert_ne!(told, TlsPolicy::default());
+        assert_eq!(
+            check("tls: {ecdhCurves: 'P-384,X25519'}", &cluster())
+                .unwrap()
+                .server
+                .tls,
+            told
+        );
+        let mut variables = cluster();
+        for value in ["P-384, X25519", "[P-384, X25519]"] {
+            variables.insert("COUNTERSIGN_TLS_ECDH_CURVES".into(), value.into());
+            assert_eq!(check("", &variables).unwrap().server.tls, told, "{value}");
+            let settings = Settings::default().with_assignment(&format!("tls.ecdhCurves={value}"));
+            let config = Config::check(&settings.unwrap(), &cluster()).unwrap();
+            assert_eq!(config.server.tls, told, "{value}");
+        }
+    }
+
+    /// OpenShift's profile of this name, as it writes it.
+    #[test]
+    fn the_modern_profile_is_taken_as_it_is() {
+        let suites = "[TLS_AES_128_GCM_SHA256, TLS_AES_256_GCM_SHA384, TLS_CHACHA20_POLY1305_SHA256]";
+        let yaml = format!("tls: {{minProtocolVersion: VersionTLS13, cipherSuites: {suites}}}");
+        assert!(check(&yaml, &cluster()).is_ok());
+    }
+
+    #[test]
+    fn empty_means_default() {
+        for yaml in [
+            "tls: {}",
+            "tls: {cipherSuites: [], ecdhCurves: ''}",
+            "tls: {minProtocolVersion: '', maxProtocolVersion: TLS_AUTO}",
+        ] {
+            assert_eq!(
+                check(yaml, &cluster()).unwrap().server.tls,
+                TlsPolicy::default(),
+                "{yaml}"
+            );
+        }
     }
 }
 

@@ -17,4 +17,5 @@ mod plugged_in;
 mod readme;
 mod requests;
 mod support;
+mod tls;
 mod transport;

@@ -1,4 +1,4 @@
-//! README and the demo's own advice, run as written with a real shell and the real `openssl`.
+//! README, the pages of `docs` that have commands, and the demo's own advice, run as written with a real shell and the real `openssl`.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -31,14 +31,34 @@ fn succeeds(lines: &str, directory: &Path) -> String {
     text(&output.stdout)
 }
 
+/// The blocks of commands of a page.
+fn commands(page: &str) -> Vec<String> {
+    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(page)).unwrap();
+    let blocks = page.split("```sh\n").skip(1);
+    blocks
+        .map(|rest| rest.split("```").next().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn every_command_about_tls_works_as_written() {
+    let blocks = commands("docs/tls.md");
+    assert_eq!(blocks.len(), 2);
+    let directory = tempfile::tempdir().unwrap();
+    let shown = succeeds(&blocks.concat(), directory.path());
+    for expected in [
+        "\"ECDHE-ECDSA-AES128-SHA256\" is a CBC suite",
+        "Cipher is ECDHE-ECDSA-AES256-GCM-SHA384",
+        "Server Temp Key: ECDH, secp384r1",
+        "no group in common",
+    ] {
+        assert!(shown.contains(expected), "{expected} is missing in\n{shown}");
+    }
+}
+
 #[test]
 fn every_command_of_the_readme_works_as_written() {
-    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
-    let blocks: Vec<&str> = readme
-        .split("```sh\n")
-        .skip(1)
-        .map(|rest| rest.split("```").next().unwrap())
-        .collect();
+    let blocks = commands("README.md");
     assert!(blocks.len() >= 5, "README has {} blocks of commands", blocks.len());
     let directory = tempfile::tempdir().unwrap();
     let shown = succeeds(&blocks.concat(), directory.path());

@@ -14,6 +14,7 @@ use crate::authority::{self, CaKind, RootAlgorithm, SelfSignedConfig};
 use crate::issue::Policy;
 use crate::issue::plan::Profile;
 use crate::model::{Lifetime, ServingName, TrustDomain};
+use crate::platform::crypto::TlsPolicy;
 use crate::platform::process;
 use crate::server::{self, ConnectionLimits, Http2Limits, Quota, ServingSource};
 use crate::telemetry::log;
@@ -70,7 +71,8 @@ impl Checker {
             self.refuse("ca.selfSigned.lifetime", finding);
         }
         let serving = self.serving_certificate(settings, policy.as_ref());
-        let server = self.server(settings, serving);
+        let tls = self.tls(&settings.tls, serving.as_ref());
+        let server = self.server(settings, serving, tls);
         let authentication = self.authentication(settings, trust_domain.as_ref(), environment);
         let logging = self.logging(&settings.logging);
         Some(Config {
@@ -84,7 +86,12 @@ impl Checker {
         })
     }
 
-    fn server(&mut self, settings: &Settings, serving: Option<ServingSource>) -> Option<server::Config> {
+    fn server(
+        &mut self,
+        settings: &Settings,
+        serving: Option<ServingSource>,
+        tls: Option<TlsPolicy>,
+    ) -> Option<server::Config> {
         let listen = &settings.listen;
         let address = self.address("listen.address", &listen.address);
         let plaintext = match &listen.plaintext {
@@ -130,6 +137,7 @@ impl Checker {
             threads,
             client_certificates: settings.authentication.client_certificates,
             serving: serving?,
+            tls: tls?,
         })
     }
 

@@ -4,6 +4,8 @@
 mod jwt;
 mod roots;
 mod signing_key;
+pub mod tls_names;
+mod tls_policy;
 mod token_key;
 mod verify;
 
@@ -14,6 +16,7 @@ use rustls::crypto::{CryptoProvider, ring as ring_provider};
 pub use jwt::install_jwt_provider;
 pub use roots::{RootsError, certificates, roots};
 pub use signing_key::{KeyFormat, PrivateKeyError, SigningError, SigningKey};
+pub use tls_policy::{TlsPolicy, TlsPolicyError};
 pub use token_key::{TokenKey, TokenKeyError};
 pub use verify::{public_key, verify};
 

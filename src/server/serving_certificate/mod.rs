@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use crate::authority::{CaState, LoadedCa};
 use crate::issue::{Issuer, Refusal};
 use crate::model::{CaCertificate, CertificateError, Lifetime, ServingName, Validity};
+use crate::platform::crypto::TlsPolicy;
 use crate::platform::shutdown::Shutdown;
 use crate::platform::{Clock, files};
 use crate::telemetry::Seldom;
@@ -43,11 +44,11 @@ pub enum Source {
 }
 
 impl Source {
-    /// Whether the files, if it comes from files, can be used.
-    pub fn check_files(&self) -> Result<(), ServingError> {
+    /// Whether the files, if it comes from files, can be used under this policy.
+    pub fn check_files(&self, tls: &TlsPolicy) -> Result<(), ServingError> {
         match self {
             Self::Issued { .. } => Ok(()),
-            Self::Files { certificate, key } => obtain::read(certificate, key).map(drop),
+            Self::Files { certificate, key } => obtain::read(certificate, key, tls).map(drop),
         }
     }
 }
@@ -86,6 +87,7 @@ pub type Current = Option<Arc<CertifiedKey>>;
 /// Keeps the serving certificate fresh.
 pub struct ServingCertificate {
     source: Source,
+    tls: TlsPolicy,
     issuer: Arc<Issuer>,
     clock: Arc<dyn Clock>,
     current: watch::Sender<Current>,
@@ -112,9 +114,15 @@ enum Origin {
 
 impl ServingCertificate {
     /// Gets the first one. While the CA cannot sign there may be none, and handshakes fail; files that cannot be read are an error.
-    pub fn new(source: Source, issuer: Arc<Issuer>, clock: Arc<dyn Clock>) -> Result<Self, ServingError> {
+    pub fn new(
+        source: Source,
+        tls: TlsPolicy,
+        issuer: Arc<Issuer>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, ServingError> {
         let mut serving = Self {
             source,
+            tls,
             issuer,
             clock,
             current: watch::channel(None).0,
@@ -172,7 +180,7 @@ impl ServingCertificate {
     pub fn refresh(&mut self) -> Result<bool, ServingError> {
         let fresh = match &self.source {
             Source::Files { certificate, key } => {
-                let fresh = obtain::read(certificate, key)?;
+                let fresh = obtain::read(certificate, key, &self.tls)?;
                 match (&self.held, &fresh.origin) {
                     (
                         Some(Held {

@@ -11,7 +11,8 @@ use zeroize::Zeroizing;
 use super::{Held, Origin, ServingError};
 use crate::issue::Issuer;
 use crate::model::{CaCertificate, KeyAlgorithm, Lifetime, ServingName};
-use crate::platform::{crypto, files};
+use crate::platform::crypto::{self, TlsPolicy};
+use crate::platform::files;
 
 /// Certificates larger than this are none.
 const FILE_LIMIT: u64 = 256 * 1024;
@@ -43,8 +44,8 @@ pub fn issue(
     Ok((held, secret))
 }
 
-/// Reads one from files.
-pub fn read(certificate: &Path, key: &Path) -> Result<Held, ServingError> {
+/// Reads one from files that handshakes under `tls` can show.
+pub fn read(certificate: &Path, key: &Path, tls: &TlsPolicy) -> Result<Held, ServingError> {
     let content = |path: &Path| {
         let path = path.to_owned();
         move |finding: String| ServingError::Content { path, finding }
@@ -63,6 +64,8 @@ pub fn read(certificate: &Path, key: &Path) -> Result<Held, ServingError> {
     certified
         .keys_match()
         .map_err(|_| content(key)("the key does not belong to the certificate".into()))?;
+    tls.check_key(certified.key.algorithm())
+        .map_err(|error| content(key)(format!("tls.cipherSuites: {error}")))?;
     Ok(Held {
         key: certified,
         leaf,

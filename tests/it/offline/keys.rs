@@ -1,5 +1,6 @@
 //! Where keys come from, and how long they last. Time is virtual: a span passes when nothing else is left to do.
 
+mod bundle;
 mod http;
 
 use std::sync::Arc;

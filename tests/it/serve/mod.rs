@@ -6,6 +6,7 @@ mod contract;
 mod doors;
 mod readers;
 mod side;
+mod tls;
 
 use std::sync::Arc;
 

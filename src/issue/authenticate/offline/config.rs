@@ -46,7 +46,7 @@ pub enum KeySource {
 pub struct HttpOptions {
     /// Takes `http://` too, where whoever sits on the path can make himself any workload.
     pub allow_http: bool,
-    /// PEM certificates to trust in place of the system's; read anew at every refresh.
+    /// PEM certificates to trust in place of the system's, or a directory with them; read anew at every refresh.
     pub ca_file: Option<PathBuf>,
 }
 
@@ -69,7 +69,7 @@ impl KeySource {
         }
     }
 
-    /// The file that says whom to trust on the way to the keys.
+    /// The file or directory that says whom to trust on the way to the keys.
     pub fn ca_file(&self) -> Option<&Path> {
         match self {
             Self::JwksUri(_, http) | Self::Discovery(_, http) => http.ca_file.as_deref(),

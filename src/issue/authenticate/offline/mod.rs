@@ -15,7 +15,8 @@ use std::sync::Arc;
 use jsonwebtoken::Algorithm;
 
 pub use self::config::{HttpOptions, IssuerConfig, KeySource};
-pub use self::keys::fetch::{UriError, check_ca_file, check_key_file};
+pub use self::keys::bundle::check_ca_file;
+pub use self::keys::fetch::{UriError, check_key_file};
 use self::keys::refresh::IssuerRefresher;
 pub use self::keys::refresh::KeyRefresher;
 pub use self::keys::store::KeyStatus;

@@ -27,8 +27,8 @@ type Answer = Response<BoxBody<Bytes, Infallible>>;
 type Handler = dyn Fn(&str) -> Answer + Send + Sync;
 
 /// A web site, and what was asked of it.
-struct Site {
-    address: SocketAddr,
+pub(super) struct Site {
+    pub(super) address: SocketAddr,
     asked: Arc<Mutex<Vec<String>>>,
     was_asked: Arc<Notify>,
 }
@@ -80,7 +80,7 @@ impl Site {
         format!("http://{}{path}", self.address)
     }
 
-    fn asked(&self) -> Vec<String> {
+    pub(super) fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap().clone()
     }
 }
@@ -124,7 +124,7 @@ fn at(uri: String) -> IssuerConfig {
     issuer(KeySource::jwks_uri(&uri, plain()).unwrap())
 }
 
-fn discovered(name: String, http: HttpOptions) -> IssuerConfig {
+pub(super) fn discovered(name: String, http: HttpOptions) -> IssuerConfig {
     IssuerConfig {
         keys: KeySource::discovery(&name, http).unwrap(),
         issuer: name,
@@ -133,7 +133,7 @@ fn discovered(name: String, http: HttpOptions) -> IssuerConfig {
 }
 
 /// Why there are no keys after one fetch.
-async fn failure(issuer: IssuerConfig) -> String {
+pub(super) async fn failure(issuer: IssuerConfig) -> String {
     let rig = Rig::new(vec![issuer]);
     rig.refresh().await;
     let status = rig.status();
@@ -232,7 +232,7 @@ async fn nobody_at_the_address_is_said_with_the_reason() {
 }
 
 /// A site with a discovery document; `%` in it stands for the site's own address.
-async fn discovery(tls: Option<TlsAcceptor>, document: &str, keys: String) -> Site {
+pub(super) async fn discovery(tls: Option<TlsAcceptor>, document: &str, keys: String) -> Site {
     let document = document.to_owned();
     Site::listen(tls, move |address| {
         let document = document.replace('%', &address.to_string());
@@ -285,7 +285,7 @@ async fn a_discovery_document_of_another_issuer_is_refused() {
 }
 
 /// A TLS server's side for 127.0.0.1 or another name, and the file with its root.
-fn tls_for(name: &str, directory: &tempfile::TempDir) -> (TlsAcceptor, PathBuf) {
+pub(super) fn tls_for(name: &str, directory: &tempfile::TempDir) -> (TlsAcceptor, PathBuf) {
     let mut params = CertificateParams::default();
     params
         .distinguished_name

@@ -17,13 +17,14 @@ use rustls::ClientConfig;
 use tokio::runtime::Handle;
 
 use super::KeySet;
+use super::bundle::Bundle;
 use crate::cluster::{ApiServer, ConnectError};
 use crate::issue::authenticate::offline::{HttpOptions, IssuerConfig, KeySource};
-use crate::platform::crypto::{RootsError, roots, tls_provider};
+use crate::platform::crypto::{RootsError, tls_provider};
 use crate::platform::files::{self, FileError};
 
 /// Largest document.
-const MOST_BYTES: usize = 1024 * 1024;
+pub(super) const MOST_BYTES: usize = 1024 * 1024;
 /// Longest time for all of one fetch.
 const LONGEST: Duration = Duration::from_secs(10);
 
@@ -186,15 +187,6 @@ pub fn check_key_file(path: &Path) -> Result<(), String> {
     }
 }
 
-/// Whether a file holds certificates that can be trusted, as a fetch will read it.
-pub fn check_ca_file(path: &Path) -> Result<(), String> {
-    let text = files::read(path, MOST_BYTES as u64).map_err(|error| error.to_string())?;
-    roots(&text).map(drop).map_err(|why| {
-        let path = path.to_owned();
-        FetchError::Bundle { path, why }.to_string()
-    })
-}
-
 #[derive(serde::Deserialize)]
 struct Discovery {
     issuer: String,
@@ -205,6 +197,8 @@ struct Discovery {
 pub struct Fetcher {
     issuer: String,
     source: KeySource,
+    /// Who is trusted at those addresses; nothing for those that the host trusts.
+    bundle: Option<Bundle>,
 }
 
 impl Fetcher {
@@ -213,6 +207,7 @@ impl Fetcher {
         Self {
             issuer: config.issuer.clone(),
             source: config.keys.clone(),
+            bundle: config.keys.ca_file().map(Bundle::new),
         }
     }
 
@@ -226,11 +221,11 @@ impl Fetcher {
     async fn bring(&self) -> Result<Vec<u8>, FetchError> {
         match &self.source {
             KeySource::File(path) => Ok(read_file(path.clone()).await?),
-            KeySource::JwksUri(uri, http) => get(uri.clone(), http).await,
+            KeySource::JwksUri(uri, http) => self.get(uri.clone(), http).await,
             KeySource::Discovery(uri, http) => {
                 let uri = uri.clone();
-                let document = get(uri.clone(), http).await?;
-                get(self.key_set_of(&document, uri, http)?, http).await
+                let document = self.get(uri.clone(), http).await?;
+                self.get(self.key_set_of(&document, uri, http)?, http).await
             }
             // Anew each time, like everything else here: a pod's token changes every hour.
             KeySource::ApiServer(credentials) => {
@@ -259,6 +254,31 @@ impl Fetcher {
         }
         Ok(checked_uri(&document.jwks_uri, http.allow_http)?)
     }
+
+    /// A client for one use: a bundle that changed counts at the next fetch, and a fetch every few minutes needs no open connection.
+    async fn get(&self, uri: Uri, options: &HttpOptions) -> Result<Vec<u8>, FetchError> {
+        let config = tls_config(self.bundle.as_ref()).await?;
+        let builder = HttpsConnectorBuilder::new().with_tls_config(config);
+        let connector = match options.allow_http {
+            true => builder.https_or_http(),
+            false => builder.https_only(),
+        }
+        .enable_http1()
+        .build();
+        let client = Client::builder(TokioExecutor::new())
+            .pool_max_idle_per_host(0)
+            .build(connector);
+        let failed = |why: String| FetchError::Transport { uri: uri.clone(), why };
+        let request = http::Request::get(uri.clone())
+            .header(ACCEPT, "application/json, application/jwk-set+json")
+            .body(Empty::<Bytes>::new())
+            .map_err(|error| failed(error.to_string()))?;
+        let answer = client
+            .request(request)
+            .await
+            .map_err(|error| failed(whole_story(&error)))?;
+        body_of(answer, uri).await
+    }
 }
 
 /// Off the async threads: a file may lie on a slow mount.
@@ -286,42 +306,13 @@ async fn from_api_server(client: &kube::Client) -> Result<Vec<u8>, FetchError> {
     body_of(answer, uri).await
 }
 
-/// A client for one use: a bundle that changed counts at the next fetch, and a fetch every few minutes needs no open connection.
-async fn get(uri: Uri, options: &HttpOptions) -> Result<Vec<u8>, FetchError> {
-    let config = tls_config(options.ca_file.clone()).await?;
-    let builder = HttpsConnectorBuilder::new().with_tls_config(config);
-    let connector = match options.allow_http {
-        true => builder.https_or_http(),
-        false => builder.https_only(),
-    }
-    .enable_http1()
-    .build();
-    let client = Client::builder(TokioExecutor::new())
-        .pool_max_idle_per_host(0)
-        .build(connector);
-    let failed = |why: String| FetchError::Transport { uri: uri.clone(), why };
-    let request = http::Request::get(uri.clone())
-        .header(ACCEPT, "application/json, application/jwk-set+json")
-        .body(Empty::<Bytes>::new())
-        .map_err(|error| failed(error.to_string()))?;
-    let answer = client
-        .request(request)
-        .await
-        .map_err(|error| failed(whole_story(&error)))?;
-    body_of(answer, uri).await
-}
-
-async fn tls_config(ca_file: Option<PathBuf>) -> Result<ClientConfig, FetchError> {
+async fn tls_config(bundle: Option<&Bundle>) -> Result<ClientConfig, FetchError> {
     let tls = |error: &dyn std::fmt::Display| FetchError::Tls(error.to_string());
     let builder = ClientConfig::builder_with_provider(tls_provider())
         .with_safe_default_protocol_versions()
         .map_err(|error| tls(&error))?;
-    let builder = match ca_file {
-        Some(path) => {
-            let text = read_file(path.clone()).await?;
-            let roots = roots(&text).map_err(|why| FetchError::Bundle { path, why })?;
-            builder.with_root_certificates(roots)
-        }
+    let builder = match bundle {
+        Some(bundle) => builder.with_root_certificates(bundle.roots().await?),
         // Reads hundreds of files.
         None => tokio::task::spawn_blocking(|| builder.with_native_roots())
             .await

@@ -1,8 +1,9 @@
 //! An issuer's public keys: read from the documents they are published in, held, refreshed.
 //!
 //! Takes: a JSON Web Key Set (RFC 7517) or PEM. Gives: a [`KeySet`], checked key by key against our own list of algorithms. Around it:
-//! `fetch` brings documents, `refresh` decides when, `store` hands the current set to requests.
+//! `fetch` brings documents (`bundle` says whom it trusts), `refresh` decides when, `store` hands the current set to requests.
 
+pub mod bundle;
 pub mod fetch;
 mod jwk;
 mod pem;
