@@ -14,3 +14,4 @@ mod openssl;
 mod pilot_agent;
 mod readme;
 mod support;
+mod verification;
