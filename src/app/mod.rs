@@ -8,6 +8,7 @@ pub mod authenticators;
 pub mod config;
 pub mod demo;
 pub mod duration;
+pub mod init;
 pub mod look;
 pub mod names;
 pub mod read_settings;

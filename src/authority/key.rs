@@ -73,6 +73,16 @@ pub(super) fn find(file: &str, text: &[u8], report: &mut Report) -> Option<Found
 }
 
 impl Found {
+    /// How it is written.
+    pub(super) fn format(&self) -> KeyFormat {
+        self.format
+    }
+
+    /// What its block holds.
+    pub(super) fn der(&self) -> &[u8] {
+        &self.der
+    }
+
     /// Whether it is the key of a certificate, as far as can be told.
     pub(super) fn belongs_to(&self, certificate: &Placed) -> bool {
         crypto::public_key(certificate.certificate.public_key_info())

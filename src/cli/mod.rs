@@ -4,7 +4,9 @@
 //! `agent`'s.
 
 mod check;
+mod completions;
 mod demo;
+mod init;
 mod output;
 mod request;
 mod root;
@@ -40,7 +42,9 @@ enum Command {
     Request(Box<request::Arguments>),
     Check(check::Arguments),
     Root(root::Arguments),
+    Init(init::Arguments),
     Demo(demo::Arguments),
+    Completions(completions::Arguments),
 }
 
 /// Runs the program.
@@ -50,7 +54,9 @@ pub fn run() -> ExitCode {
         Command::Request(arguments) => request::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Root(arguments) => root::run(&arguments),
+        Command::Init(arguments) => init::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Completions(arguments) => completions::run(&arguments),
     };
     ended.unwrap_or_else(|error| {
         output::failure(&error);

@@ -17,6 +17,11 @@ pub enum Format {
     Json,
 }
 
+/// Whether results go to a person's eyes.
+pub fn is_terminal() -> bool {
+    std::io::stdout().is_terminal()
+}
+
 /// One piece of the result, with a newline.
 pub fn result(text: impl Display) -> anyhow::Result<()> {
     match writeln!(std::io::stdout(), "{text}") {

@@ -4,7 +4,9 @@
 //! what an answer means for a caller; caches.
 
 mod client;
+mod secret;
 mod token_review;
 
 pub use client::{ApiServer, CallError, ConnectError, Credentials};
+pub use secret::secret_manifest;
 pub use token_review::{Review, ReviewError, Slot, TokenReviews};

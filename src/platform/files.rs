@@ -85,7 +85,8 @@ pub fn read_text_or_pipe(path: &Path, limit: u64) -> Result<String, FileError> {
         true => Box::new(std::io::stdin()),
         false => Box::new(File::open(path).map_err(FileError::at("read", path))?),
     };
-    let mut text = String::new();
+    // Room for all of it at once, as in `read`.
+    let mut text = String::with_capacity(limit as usize + 1);
     source
         .take(limit + 1)
         .read_to_string(&mut text)
@@ -134,16 +135,31 @@ pub fn write_with(
     content: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
 ) -> Result<(), FileError> {
     let fail = |error| FileError::at("write", path)(error);
-    let directory = directory_of(path);
+    let temporary = temporary_beside(path, mode, content).map_err(fail)?;
+    temporary.persist(path).map_err(|error| fail(error.error))?;
+    sync_directory(path).map_err(fail)
+}
+
+/// As [`write()`], but fails when anything is there.
+pub fn create(path: &Path, content: &[u8], mode: Mode) -> Result<(), FileError> {
+    let fail = |error| FileError::at("create", path)(error);
+    let temporary = temporary_beside(path, mode, |file| file.write_all(content)).map_err(fail)?;
+    temporary.persist_noclobber(path).map_err(|error| fail(error.error))?;
+    sync_directory(path).map_err(fail)
+}
+
+fn temporary_beside(
+    path: &Path,
+    mode: Mode,
+    content: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
+) -> std::io::Result<tempfile::NamedTempFile> {
     let mut temporary = tempfile::Builder::new()
         .prefix(".countersign-")
         .permissions(std::os::unix::fs::PermissionsExt::from_mode(mode as u32))
-        .tempfile_in(directory)
-        .map_err(fail)?;
-    content(temporary.as_file_mut()).map_err(fail)?;
-    temporary.as_file().sync_all().map_err(fail)?;
-    temporary.persist(path).map_err(|error| fail(error.error))?;
-    sync_directory(path).map_err(fail)
+        .tempfile_in(directory_of(path))?;
+    content(temporary.as_file_mut())?;
+    temporary.as_file().sync_all()?;
+    Ok(temporary)
 }
 
 fn directory_of(path: &Path) -> &Path {
@@ -169,6 +185,51 @@ pub fn create_private_directory(path: &Path) -> Result<(), FileError> {
         .mode(0o700)
         .create(path)
         .map_err(FileError::at("create", path))
+}
+
+/// Whether anything has this name, also a link that leads nowhere, or what cannot be looked at.
+pub fn is_taken(path: &Path) -> bool {
+    !matches!(path.symlink_metadata(), Err(error) if error.kind() == ErrorKind::NotFound)
+}
+
+/// A private directory that gets its name when all that belongs in it is there. Dropped before, it is gone.
+#[derive(Debug)]
+pub struct NewDirectory {
+    hidden: tempfile::TempDir,
+    path: PathBuf,
+}
+
+impl NewDirectory {
+    /// Begins one beside the path that it is to have, where nothing may be yet.
+    pub fn begin(path: &Path) -> Result<Self, FileError> {
+        let fail = |error| FileError::at("create", path)(error);
+        if is_taken(path) {
+            return Err(fail(ErrorKind::AlreadyExists.into()));
+        }
+        let parent = directory_of(path);
+        create_private_directory(parent)?;
+        let hidden = tempfile::Builder::new()
+            .prefix(".countersign-")
+            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700))
+            .tempdir_in(parent);
+        Ok(Self {
+            hidden: hidden.map_err(fail)?,
+            path: path.to_owned(),
+        })
+    }
+
+    /// Where to write meanwhile.
+    pub fn hidden(&self) -> &Path {
+        self.hidden.path()
+    }
+
+    /// Gives it its name, durably. A directory with anything in it is never replaced: `rename` refuses that.
+    pub fn finish(self) -> Result<(), FileError> {
+        rename(self.hidden.path(), &self.path)?;
+        // Nothing of that name is left to remove.
+        let _ = self.hidden.keep();
+        Ok(())
+    }
 }
 
 /// Makes a file in a directory and removes it again, to see whether that works.

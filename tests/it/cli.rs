@@ -10,11 +10,11 @@ use countersign::platform::files::{self, Mode};
 use crate::support::fake_ca::{Answer, FakeCa};
 use crate::support::tokens::{TestKey, key_set};
 
-fn write(path: impl AsRef<Path>, content: impl AsRef<[u8]>) {
+pub fn write(path: impl AsRef<Path>, content: impl AsRef<[u8]>) {
     files::write(path.as_ref(), content.as_ref(), Mode::Public).unwrap();
 }
 
-fn read(path: impl AsRef<Path>) -> String {
+pub fn read(path: impl AsRef<Path>) -> String {
     files::read_text(path.as_ref(), 1 << 20).unwrap()
 }
 
@@ -33,7 +33,7 @@ fn countersign(arguments: &[&str]) -> Output {
         .unwrap()
 }
 
-fn printed(arguments: &[&str]) -> String {
+pub fn printed(arguments: &[&str]) -> String {
     let output = countersign(arguments);
     assert_eq!(
         output.status.code(),
@@ -45,7 +45,7 @@ fn printed(arguments: &[&str]) -> String {
 }
 
 /// What it says on standard error when it ends with this status.
-fn refused(arguments: &[&str], status: i32) -> String {
+pub fn refused(arguments: &[&str], status: i32) -> String {
     let output = countersign(arguments);
     assert_eq!(output.status.code(), Some(status), "{output:?}");
     String::from_utf8(output.stderr).unwrap()
@@ -54,13 +54,16 @@ fn refused(arguments: &[&str], status: i32) -> String {
 #[test]
 fn help() {
     insta::assert_snapshot!("countersign", printed(&["--help"]));
-    for command in ["serve", "request", "check", "root", "demo"] {
+    for command in ["serve", "request", "check", "root", "init", "demo", "completions"] {
         insta::assert_snapshot!(command, printed(&[command, "--help"]));
     }
     for command in [
         "status", "confirm", "activate", "withdraw", "retire", "rotate", "reload",
     ] {
         insta::assert_snapshot!(format!("root-{command}"), printed(&["root", command, "--help"]));
+    }
+    for command in ["root", "cacerts", "secret"] {
+        insta::assert_snapshot!(format!("init-{command}"), printed(&["init", command, "--help"]));
     }
 }
 

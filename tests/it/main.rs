@@ -15,6 +15,7 @@ mod client_certificate;
 mod cli;
 mod generated;
 mod house;
+mod init;
 mod offline;
 mod reference;
 mod reload;

@@ -19,3 +19,4 @@ mod requests;
 mod support;
 mod tls;
 mod transport;
+mod verification;
