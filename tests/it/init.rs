@@ -121,7 +121,7 @@ fn what_cannot_be_made_leaves_nothing_behind() {
             "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
             "cannot be used",
         ),
-        ("words", "no private key"),
+        ("words", "no PEM block"),
     ] {
         write(&file, text);
         let told = refused_with(&["--key", &file]);
