@@ -4,6 +4,7 @@
 
 mod check;
 mod check_authentication;
+mod check_roots;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use super::settings::Settings;
 use crate::authority::{CaKind, RootAlgorithm};
 use crate::model::{Lifetime, TrustDomain};
+use crate::roots;
 use crate::server::ServingSource;
 use crate::telemetry::log;
 
@@ -36,6 +38,8 @@ pub struct Config {
     pub serving_certificate: ServingSource,
     /// Who is believed; at least one of them is on.
     pub authentication: Authentication,
+    /// The ConfigMaps that hold roots, if they are kept.
+    pub root_config_maps: Option<RootConfigMaps>,
     /// What is logged, and how.
     pub logging: log::Config,
     /// Longest wait for calls in flight at the end.
@@ -106,6 +110,15 @@ pub struct Authentication {
     pub issuers: Vec<Issuer>,
     /// Certificates that this CA issued before.
     pub client_certificates: bool,
+}
+
+/// The ConfigMaps that hold roots.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RootConfigMaps {
+    /// What is distributed where.
+    pub distribution: roots::Config,
+    /// A root that all of them hold may sign without an admin's word for it.
+    pub prove_spread: bool,
 }
 
 /// Reviews by the API server.

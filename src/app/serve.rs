@@ -7,13 +7,16 @@ use super::authenticators::{self, Background};
 use super::ca::authority_config;
 use super::config::{self, Config};
 use crate::authority::{self, Authority, CaSnapshot, Steering};
+use crate::cluster::ApiServer;
 use crate::issue::plan::Profile;
 use crate::issue::{Issuer, Policy};
 use crate::platform::shutdown::{Shutdown, shutdown, signal_to_stop};
 use crate::platform::{Clock, SystemClock, SystemRandom, process, worker};
+use crate::roots::Distribution;
 use crate::server::{self, Bound, ConnectionLimits, Parts};
 use crate::telemetry::{Metrics, Readiness, log};
 use anyhow::Context;
+use tokio::runtime::Handle;
 
 /// What an [`App`] sees of the world and shows to it.
 pub struct Outside {
@@ -87,6 +90,7 @@ pub struct App {
     bound: Bound,
     authority: Authority,
     background: Background,
+    roots: Option<Distribution>,
 }
 
 impl App {
@@ -97,7 +101,7 @@ impl App {
             readiness,
             metrics,
         } = outside;
-        let authority = authority::open(&authority_config(config, new_root), clock.clone(), metrics.clone())?;
+        let mut authority = authority::open(&authority_config(config, new_root), clock.clone(), metrics.clone())?;
         for warning in &authority.warnings {
             tracing::warn!(source = %authority.source, "{warning}");
         }
@@ -113,6 +117,7 @@ impl App {
             ),
             Err(why) => tracing::error!(source = %authority.source, %why, "the CA is open, and cannot sign"),
         }
+        let roots = roots(config, &mut authority, &clock, &metrics).await?;
         let (authenticators, background) = authenticators::open(config, clock.clone(), &metrics, &readiness)
             .await
             .context("authentication")?;
@@ -141,6 +146,7 @@ impl App {
             bound,
             authority,
             background,
+            roots,
         })
     }
 
@@ -174,8 +180,12 @@ impl App {
             bound,
             authority,
             background,
+            roots,
         } = self;
         background.start(&shutdown);
+        if let Some(roots) = roots {
+            tokio::spawn(roots.run(shutdown.clone()));
+        }
         // The lock goes last: no other process may sign before this one is done.
         let (close, closing) = crate::platform::shutdown::shutdown();
         let keeper = worker::start("ca".into(), authority.run(closing)).context("the CA's thread cannot be started")?;
@@ -195,6 +205,27 @@ pub struct Addresses {
     pub plaintext: Option<SocketAddr>,
     /// HTTP.
     pub monitoring: SocketAddr,
+}
+
+/// The ConfigMaps with roots, over a client of their own: thousands of writes must not stand before token reviews.
+async fn roots(
+    config: &Config,
+    authority: &mut Authority,
+    clock: &Arc<dyn Clock>,
+    metrics: &Arc<Metrics>,
+) -> anyhow::Result<Option<Distribution>> {
+    let Some(maps) = &config.root_config_maps else {
+        return Ok(None);
+    };
+    let server = ApiServer::connect(config.authentication.kubeconfig.as_deref(), Handle::current())
+        .await
+        .context("distribution of the roots")?;
+    let settings = maps.distribution.clone();
+    let roots = Distribution::new(settings, server, authority.watch(), clock.clone(), metrics.clone());
+    if maps.prove_spread {
+        authority.heed(roots.spread());
+    }
+    Ok(Some(roots))
 }
 
 fn policy(certificates: &config::Certificates) -> Policy {

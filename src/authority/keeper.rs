@@ -41,6 +41,8 @@ pub(super) struct Keeper {
     pub folder: Folder,
     pub failing: Seldom,
     pub state: watch::Sender<Arc<CaState>>,
+    /// Roots that every client's own root file is known to hold.
+    pub spread: watch::Receiver<BTreeSet<Fingerprint>>,
     pub commands: mpsc::Receiver<Command>,
     /// The other end of `commands`, for [`Coverage`]. Weak: the loop ends when everyone else is gone.
     pub line: mpsc::Sender<Command>,
@@ -154,7 +156,7 @@ impl Keeper {
     /// `fresh`: there is something to publish although nothing that is remembered may have changed.
     fn take(&mut self, mut next: Stored, fresh: bool) -> Result<(), FileError> {
         let now = self.clock.now();
-        next.rotation.settle(now, &BTreeSet::new());
+        next.rotation.settle(now, &self.spread.borrow());
         self.complete(&mut next, now);
         let changed = next != self.stored;
         if changed {
@@ -421,7 +423,7 @@ impl Keeper {
             source: self.source.clone(),
             generation: self.stored.rotation.number(),
             chain: signing.map(|ca| ca.chain().to_vec()).map_err(ToString::to_string),
-            outlook: self.stored.rotation.outlook(&BTreeSet::new()),
+            outlook: self.stored.rotation.outlook(&self.spread.borrow()),
             roots: self.stored.roots.clone(),
             files: self.files.clone(),
         }

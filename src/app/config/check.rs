@@ -52,6 +52,7 @@ impl Checker {
         let serving_certificate =
             self.serving_certificate(&settings.serving_certificate, &settings.ca.self_signed.directory);
         let authentication = self.authentication(settings, trust_domain.as_ref(), environment);
+        let root_config_maps = self.root_config_maps(settings, environment);
         let logging = self.logging(&settings.logging);
         let drain = self.seconds("shutdown.drainSeconds", settings.shutdown.drain_seconds, 0..=3600);
         Some(Config {
@@ -63,6 +64,7 @@ impl Checker {
             certificates: certificates?,
             serving_certificate: serving_certificate?,
             authentication: authentication?,
+            root_config_maps: root_config_maps?,
             logging: logging?,
             drain,
         })
@@ -309,7 +311,7 @@ impl Checker {
         self.unless_refused(key, parsed)
     }
 
-    fn within(&mut self, key: &str, number: u32, range: RangeInclusive<u32>) -> u32 {
+    pub(super) fn within(&mut self, key: &str, number: u32, range: RangeInclusive<u32>) -> u32 {
         if !range.contains(&number) {
             self.refuse(
                 key,
