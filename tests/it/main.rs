@@ -17,6 +17,7 @@ mod house;
 mod offline;
 mod reload;
 mod review;
+mod roots;
 mod serve;
 mod settings;
 mod support;
