@@ -13,4 +13,5 @@ mod kubernetes;
 mod openssl;
 mod pilot_agent;
 mod readme;
+mod roots;
 mod support;

@@ -119,7 +119,7 @@ async fn a_new_root_signs_once_every_configmap_holds_it() {
     };
 
     let first = signing();
-    api.until("the first root", |api| api.holding(&text()).len() == 2).await;
+    api.until("the first root", |api| api.count_holding(&text()) == 2).await;
     api.refuse_writes("b", Some(500));
     steering.act(Act::Rotate).await.unwrap();
     assert_eq!(roots().len(), 2);

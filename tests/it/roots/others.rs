@@ -58,7 +58,7 @@ async fn an_istiod_that_begins_later_is_not_fought() {
         let scene = Scene::with(api, &[&ours], config);
         scene
             .api
-            .until("ours", |api| api.holding(ours.pem()).len() == 200)
+            .until("ours", |api| api.count_holding(ours.pem()) == 200)
             .await;
         scene.api.rival(Some((ISTIOD, theirs.pem())));
         for name in &names {
@@ -67,7 +67,7 @@ async fn an_istiod_that_begins_later_is_not_fought() {
         pass(4 * 60).await;
         let fought = scene.api.writes().len() - 200;
         assert!(fought <= 20, "{fought} writes against it");
-        assert_eq!(scene.api.holding(theirs.pem()).len(), 200);
+        assert_eq!(scene.api.count_holding(theirs.pem()), 200);
         assert_eq!(scene.standing("foreign"), 200.0);
     }
 }
@@ -96,7 +96,7 @@ async fn an_istiod_that_still_runs_undoes_the_probe_and_keeps_the_rest() {
     // After 5, 10 and 20 minutes more.
     let probes = scene.api.writes().len();
     assert!((3..=5).contains(&probes), "{probes}");
-    assert_eq!(scene.api.holding(theirs.pem()).len(), 3);
+    assert_eq!(scene.api.count_holding(theirs.pem()), 3);
     assert_eq!(scene.standing("foreign"), 3.0);
     // It stops.
     scene.api.rival(None);

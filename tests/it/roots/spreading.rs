@@ -198,14 +198,14 @@ async fn thousands_of_namespaces_take_less_than_a_minute_and_a_new_one_does_not_
     let started = Instant::now();
     let holds = |text: &str, count: usize| {
         let text = text.to_owned();
-        move |api: &Objects| api.holding(&text).len() == count
+        move |api: &Objects| api.count_holding(&text) == count
     };
     scene.api.until("the first spread", holds(one.pem(), COUNT)).await;
     assert!(started.elapsed() < a_minute, "{:?}", started.elapsed());
 
     let started = Instant::now();
     let both = scene.publish(&[&one, &two]);
-    let some = |api: &Objects| api.holding(&both).len() > COUNT / 10;
+    let some = |api: &Objects| api.count_holding(&both) > COUNT / 10;
     scene.api.until("a tenth", some).await;
     let new = Instant::now();
     scene.api.namespace("zz-new", &[]);
@@ -217,7 +217,7 @@ async fn thousands_of_namespaces_take_less_than_a_minute_and_a_new_one_does_not_
     };
     scene.api.until("the new one", there).await;
     assert!(new.elapsed() < Duration::from_secs(1), "{:?}", new.elapsed());
-    assert!(scene.api.holding(&both).len() < COUNT / 2, "the others were not done");
+    assert!(scene.api.count_holding(&both) < COUNT / 2, "the others were not done");
     scene.api.until("the second spread", holds(&both, COUNT + 1)).await;
     assert!(started.elapsed() < a_minute, "{:?}", started.elapsed());
 

@@ -232,6 +232,12 @@ impl Objects {
         holding.map(|(namespace, _)| namespace.clone()).collect()
     }
 
+    /// How many those are.
+    pub fn count_holding(&self, text: &str) -> usize {
+        let state = self.lock();
+        state.maps.values().filter(|map| map["data"][KEY] == text).count()
+    }
+
     pub fn calls(&self) -> Vec<Call> {
         self.lock().calls.clone()
     }
@@ -299,6 +305,8 @@ impl Objects {
         let waiting = async {
             while !holds(self) {
                 happened.changed().await.unwrap();
+                // Looking costs time, and changes come by the thousand.
+                tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
         let limit = Duration::from_secs(6 * 3600);
