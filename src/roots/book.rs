@@ -217,7 +217,9 @@ impl Book {
             return None;
         }
         loop {
-            let name = match self.urgent.pop_front() {
+            let urgent = self.urgent.pop_front();
+            let was_urgent = urgent.is_some();
+            let name = match urgent {
                 None if !only_urgent => self.rest.pop_front(),
                 urgent => urgent,
             }?;
@@ -229,7 +231,10 @@ impl Book {
                 continue;
             }
             space.place = Place::Nowhere;
-            if !space.is_behind(&self.wanted.set, &self.takeover, now) || space.due(now).is_some() {
+            if was_urgent && !space.urgent
+                || !space.is_behind(&self.wanted.set, &self.takeover, now)
+                || space.due(now).is_some()
+            {
                 self.line_up(&name, now);
                 continue;
             }
@@ -257,10 +262,10 @@ impl Book {
         let Some(space) = self.spaces.get_mut(name) else { return };
         space.place = Place::Nowhere;
         match result {
-            // What became of it is about to be seen.
             Ok(()) => {
                 space.failures = 0;
-                space.echo = Some(now + ECHO);
+                // What became of it is about to be seen, if it was not already.
+                space.echo = (!space.holds(&job.text.set)).then_some(now + ECHO);
             }
             Err(error) => {
                 space.wrote = None;
@@ -369,3 +374,6 @@ impl Listing {
         self.complete = false;
     }
 }
+
+#[cfg(test)]
+mod tests;

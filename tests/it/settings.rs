@@ -241,6 +241,14 @@ fn roots_are_distributed_in_a_cluster() {
 }
 
 #[test]
+fn the_page_about_roots_shows_the_defaults() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/roots.md")).unwrap();
+    let block = page.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    assert!(block.contains("writesPerSecond"), "{block}");
+    assert_eq!(Settings::parse(block, "roots.md").unwrap(), Settings::default());
+}
+
+#[test]
 fn every_problem_is_told_at_once() {
     let told = check("trustDomain: A\nca: {type: x}\nlogging: {format: y}", &cluster()).unwrap_err();
     assert_eq!(told.lines().count(), 3, "{told}");

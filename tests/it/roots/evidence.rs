@@ -1,5 +1,7 @@
 //! What a change of root hears of the ConfigMaps.
 
+use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 
 use countersign::authority::steering::Act;
@@ -10,7 +12,11 @@ use countersign::platform::{Clock, SystemClock};
 use countersign::roots::Distribution;
 use countersign::telemetry::{Metrics, Readiness};
 
+use rcgen::KeyPair;
+use tokio::sync::watch;
+
 use super::{Scene, new_root, pass, set, usual};
+use crate::support::ca::{root, years};
 use crate::support::objects::Objects;
 
 #[tokio::test(start_paused = true)]
@@ -82,17 +88,7 @@ async fn a_new_root_signs_once_every_configmap_holds_it() {
     let directory = tempfile::tempdir().unwrap();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let metrics = Arc::new(Metrics::new(clock.clone(), &Readiness::default()));
-    let config = authority::Config {
-        kind: CaKind::SelfSigned,
-        plugged_in_directory: directory.path().join("cacerts"),
-        self_signed: SelfSignedConfig {
-            directory: directory.path().join("own"),
-            algorithm: RootAlgorithm::P256,
-            lifetime: Lifetime::from_seconds(10 * 365 * 86_400).unwrap(),
-            organization: "cluster.local".into(),
-            new_root: false,
-        },
-    };
+    let config = config(CaKind::SelfSigned, directory.path());
     let mut ca = authority::open(&config, clock.clone(), metrics.clone()).unwrap();
     let api = Objects::new();
     api.namespace("a", &[]);
@@ -101,7 +97,7 @@ async fn a_new_root_signs_once_every_configmap_holds_it() {
     ca.heed(distribution.spread());
     let (steering, state) = (ca.steering(), ca.watch());
     let (_running, asked) = shutdown();
-    let distributing = tokio::spawn(distribution.run(asked.clone()));
+    tokio::spawn(distribution.run(asked.clone()));
     tokio::spawn(ca.run(asked));
     let signing = || {
         let ca = state.borrow().signing.clone().unwrap();
@@ -136,12 +132,59 @@ async fn a_new_root_signs_once_every_configmap_holds_it() {
     assert_eq!(signing(), first, "pods in b may not have it");
     pass(15).await;
     assert_eq!(signing(), second);
+}
 
-    // What nobody looks after any more counts for nothing.
-    steering.act(Act::Rotate).await.unwrap();
-    let third = *roots().last().unwrap();
-    distributing.abort();
-    pass(3600).await;
-    assert_eq!(signing(), second);
-    assert_eq!(steering.status().await.unwrap().outlook.change.unwrap().0, third);
+/// What nobody looks after any more counts for nothing.
+#[tokio::test(start_paused = true)]
+async fn evidence_ends_with_whoever_gives_it() {
+    for alive in [true, false] {
+        let directory = tempfile::tempdir().unwrap();
+        let folder = directory.path().join("cacerts");
+        let config = config(CaKind::PluggedIn, directory.path());
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let metrics = Arc::new(Metrics::new(clock.clone(), &Readiness::default()));
+        plug_in(&folder, "first");
+        let mut ca = authority::open(&config, clock, metrics).unwrap();
+        let second = plug_in(&folder, "second");
+        let (giver, spread) = watch::channel(BTreeSet::from([second]));
+        ca.heed(spread);
+        let giver = alive.then_some(giver);
+        let (steering, state) = (ca.steering(), ca.watch());
+        let (_running, asked) = shutdown();
+        tokio::spawn(ca.run(asked));
+        steering.act(Act::Reload).await.unwrap();
+        pass(60).await;
+        let ca = state.borrow().signing.clone().unwrap();
+        let signs = Fingerprint::of(ca.chain().last().unwrap().der()) == second;
+        assert_eq!(signs, alive);
+        drop(giver);
+    }
+}
+
+fn config(kind: CaKind, directory: &Path) -> authority::Config {
+    authority::Config {
+        kind,
+        plugged_in_directory: directory.join("cacerts"),
+        self_signed: SelfSignedConfig {
+            directory: directory.join("own"),
+            algorithm: RootAlgorithm::P256,
+            lifetime: Lifetime::from_seconds(10 * 365 * 86_400).unwrap(),
+            organization: "cluster.local".into(),
+            new_root: false,
+        },
+    }
+}
+
+/// Puts a root that signs by itself into the folder.
+fn plug_in(folder: &Path, name: &str) -> Fingerprint {
+    let root = root(name, KeyPair::generate().unwrap(), years(SystemClock.now()));
+    std::fs::create_dir_all(folder).unwrap();
+    for (file, text) in [
+        ("ca-cert.pem", root.pem()),
+        ("ca-key.pem", root.key().serialize_pem()),
+        ("root-cert.pem", root.pem()),
+    ] {
+        std::fs::write(folder.join(file), text).unwrap();
+    }
+    Fingerprint::of(root.der())
 }

@@ -63,14 +63,33 @@ async fn what_a_broken_watch_missed_is_made_good() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_event_cut_off_within_and_a_forgetful_server_cost_one_list() {
+async fn nothing_counts_while_the_api_server_does_not_tell() {
+    let root = new_root("one");
+    let scene = Scene::new(&root, &["a"]);
+    scene.hold(root.pem(), &["a"]).await;
+    pass(200).await;
+    assert_eq!(scene.spread(), set(&[&root]));
+    scene.api.forbid(true);
+    scene.api.cut_off(false);
+    pass(1).await;
+    assert_eq!(scene.spread(), set(&[]));
+    scene.api.forbid(false);
+    pass(31).await;
+    assert_eq!(scene.spread(), set(&[&root]), "nothing had changed");
+    assert_eq!(scene.api.writes().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_forgetful_server_costs_one_list() {
     let root = new_root("one");
     let scene = Scene::new(&root, &["a"]);
     scene.hold(root.pem(), &["a"]).await;
     for round in 0..5 {
         scene.api.forget();
         scene.api.delete_map("a");
+        let deleted = tokio::time::Instant::now();
         scene.hold(root.pem(), &["a"]).await;
+        assert!(deleted.elapsed() < Duration::from_secs(5), "{:?}", deleted.elapsed());
         pass(1200).await;
         assert_eq!(scene.api.writes().len(), round + 2);
     }
