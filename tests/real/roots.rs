@@ -1,5 +1,6 @@
 //! The roots in the namespaces of a real API server, with exactly the rights that the documentation names.
 
+use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -124,6 +125,11 @@ fn plug_in(place: &Path, number: usize) {
     }
 }
 
+/// For people, also when the test succeeds: what `eprintln` says is shown only when it does not.
+fn figure(text: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
 /// The whole way of a change of root, in 200 namespaces; in 3,000, and with a watch on the time, under `--long`.
 #[test]
 fn a_new_root_reaches_every_namespace_and_then_signs() {
@@ -135,7 +141,10 @@ fn a_new_root_reaches_every_namespace_and_then_signs() {
     let started = Instant::now();
     let mut mesh = Mesh::start("spread", json!({}));
     mesh.wait_until_current(count, limit);
-    println!("{count} namespaces, none has a ConfigMap: {:?}", started.elapsed());
+    figure(format_args!(
+        "{count} namespaces, none has a ConfigMap: {:?}",
+        started.elapsed()
+    ));
     let first = roots(&names[0]).unwrap();
     assert_eq!(first.matches("BEGIN").count(), 1);
 
@@ -170,13 +179,13 @@ fn a_new_root_reaches_every_namespace_and_then_signs() {
     names.push("spread-new".into());
     until("roots in the new namespace", PATIENCE, || roots("spread-new"));
     let new = new.elapsed();
-    println!(
+    figure(format_args!(
         "a new namespace during the next spread: {new:?}, when {} were done",
         mesh.standing("current")
-    );
+    ));
     mesh.wait_until_current(count + 1, limit);
     let spread = published.elapsed();
-    println!("{count} namespaces, another root: {spread:?}");
+    figure(format_args!("{count} namespaces, another root: {spread:?}"));
     let text = roots("spread-new").unwrap();
     assert_eq!(text.matches("BEGIN").count(), 2);
     assert!(text.starts_with(&first), "roots keep their order");
@@ -191,7 +200,10 @@ fn a_new_root_reaches_every_namespace_and_then_signs() {
     until("the new root to sign, without an admin", PATIENCE, || {
         (pending() == 0.0).then_some(())
     });
-    println!("from the files to the new root signing: {:?}", started.elapsed());
+    figure(format_args!(
+        "from the files to the new root signing: {:?}",
+        started.elapsed()
+    ));
     if long {
         assert!(
             spread < Duration::from_secs(60) && new < Duration::from_secs(2),
