@@ -31,6 +31,7 @@ pub mod telemetry;
 pub mod cluster;
 pub mod authority;
 pub mod issue;
+pub mod roots;
 pub mod server;
 pub mod agent;
 pub mod app;

@@ -5,6 +5,7 @@
 
 mod check;
 mod check_authentication;
+mod check_roots;
 mod check_tls;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use crate::issue::Policy;
 use crate::issue::authenticate::offline::IssuerConfig;
 use crate::issue::authenticate::token_review::TokenReviewConfig;
 use crate::model::TrustDomain;
+use crate::roots;
 use crate::server;
 use crate::telemetry::log;
 
@@ -34,6 +36,8 @@ pub struct Config {
     pub policy: Policy,
     /// Who is believed; reviews or issuers are among it.
     pub authentication: Authentication,
+    /// The ConfigMaps that hold roots, if they are kept.
+    pub root_config_maps: Option<RootConfigMaps>,
     /// What is logged, and how.
     pub logging: log::Config,
     /// What only a pod in a cluster has, where this is none: `serve` will not start here.
@@ -49,6 +53,17 @@ pub struct Authentication {
     pub issuers: Vec<IssuerConfig>,
     /// The trust domain whose certificates, issued by this CA before, may be renewed with.
     pub client_certificates: Option<TrustDomain>,
+}
+
+/// The ConfigMaps that hold roots.
+#[derive(Clone, Debug)]
+pub struct RootConfigMaps {
+    /// How the API server is reached.
+    pub credentials: Credentials,
+    /// What is distributed where.
+    pub distribution: roots::Config,
+    /// A root that all of them hold may sign without an admin's word for it.
+    pub prove_spread: bool,
 }
 
 /// One value that cannot be.

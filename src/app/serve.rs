@@ -4,14 +4,17 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context;
+use tokio::runtime::Handle;
 
 use super::authenticators::{self, Background};
 use super::config::{Config, Problems};
 use super::look;
 use crate::authority::{self, Authority, CaSnapshot, Steering};
+use crate::cluster::ApiServer;
 use crate::issue::Issuer;
 use crate::platform::shutdown::{Shutdown, on_hangup, shutdown, signal_to_stop};
 use crate::platform::{Clock, SystemClock, SystemRandom, process, worker};
+use crate::roots::Distribution;
 use crate::server::admin_door::AdminDoor;
 use crate::server::{Bound, Parts};
 use crate::telemetry::{Metrics, Readiness, log};
@@ -138,6 +141,7 @@ pub struct App {
     admin: Option<AdminDoor>,
     authority: Authority,
     background: Background,
+    roots: Option<Distribution>,
 }
 
 impl App {
@@ -152,7 +156,7 @@ impl App {
         if !problems.is_empty() {
             return Err(Problems(problems).into());
         }
-        let authority = authority::open(&config.ca, clock.clone(), metrics.clone())?;
+        let mut authority = authority::open(&config.ca, clock.clone(), metrics.clone())?;
         for warning in &authority.warnings {
             tracing::warn!(source = %authority.source, "{warning}");
         }
@@ -168,6 +172,7 @@ impl App {
             ),
             Err(why) => tracing::error!(source = %authority.source, %why, "the CA is open, and cannot sign"),
         }
+        let roots = roots(config, &mut authority, &clock, &metrics).await?;
         let (authenticators, background) = authenticators::open(config, clock.clone(), &metrics, &readiness)
             .await
             .context("authentication")?;
@@ -206,6 +211,7 @@ impl App {
             admin,
             authority,
             background,
+            roots,
         })
     }
 
@@ -240,8 +246,12 @@ impl App {
             admin,
             authority,
             background,
+            roots,
         } = self;
         background.start(&shutdown);
+        if let Some(roots) = roots {
+            tokio::spawn(roots.run(shutdown.clone()));
+        }
         // The lock goes last: no other process may sign before this one is done.
         let (close, closing) = crate::platform::shutdown::shutdown();
         let keeper = worker::start("ca".into(), authority.run(closing)).context("the CA's thread cannot be started")?;
@@ -268,4 +278,25 @@ pub struct Addresses {
     pub plaintext: Option<SocketAddr>,
     /// HTTP.
     pub monitoring: SocketAddr,
+}
+
+/// The ConfigMaps with roots, over a client of their own: thousands of writes must not stand before token reviews.
+async fn roots(
+    config: &Config,
+    authority: &mut Authority,
+    clock: &Arc<dyn Clock>,
+    metrics: &Arc<Metrics>,
+) -> anyhow::Result<Option<Distribution>> {
+    let Some(maps) = &config.root_config_maps else {
+        return Ok(None);
+    };
+    let server = ApiServer::connect(&maps.credentials, Handle::current())
+        .await
+        .context("distribution of the roots")?;
+    let settings = maps.distribution.clone();
+    let roots = Distribution::new(settings, server, authority.watch(), clock.clone(), metrics.clone());
+    if maps.prove_spread {
+        authority.heed(roots.spread());
+    }
+    Ok(Some(roots))
 }

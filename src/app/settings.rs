@@ -4,6 +4,8 @@
 
 use std::path::{Path, PathBuf};
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::names::Names;
@@ -32,6 +34,8 @@ pub struct Settings {
     pub tls: Tls,
     /// Who is believed.
     pub authentication: Authentication,
+    /// How the cluster learns which roots to trust.
+    pub roots: Roots,
     /// What is logged, and how.
     pub logging: Logging,
     /// How the process ends.
@@ -207,6 +211,59 @@ pub struct Issuer {
     pub maximum_token_life: String,
 }
 
+/// `roots`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct Roots {
+    /// A ConfigMap in every namespace, which proxies mount.
+    pub config_maps: RootConfigMaps,
+}
+
+/// `roots.configMaps`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct RootConfigMaps {
+    /// Keep them. Absent: in a cluster.
+    pub enabled: Option<bool>,
+    /// Their name.
+    pub name: String,
+    /// The namespaces that get one, as in Istio's mesh config: one of these must match. Empty: all.
+    pub discovery_selectors: Vec<LabelSelector>,
+    /// Only namespaces with the label `maistra.io/member-of` of this value, and the namespace of this name itself: an OpenShift mesh's control plane.
+    pub members_of: Option<String>,
+    /// Also replace what istiod or istio-csr wrote last, unless they restore it. For the move away from them.
+    pub take_over: bool,
+    /// Let another root sign without an admin's word for it, once every one of these ConfigMaps holds it. Off where clients outside of these
+    /// namespaces check us with a root file of their own, such as virtual machines.
+    pub prove_spread: bool,
+    /// How long it may take a node to bring a changed ConfigMap into its running pods.
+    pub arrival: String,
+    /// Most writes a second.
+    pub writes_per_second: u32,
+}
+
+/// One of `roots.configMaps.discoverySelectors`: Kubernetes' `LabelSelector`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct LabelSelector {
+    /// Labels that a namespace must have, with these values.
+    pub match_labels: BTreeMap<String, String>,
+    /// Rules that must hold too.
+    pub match_expressions: Vec<LabelExpression>,
+}
+
+/// One of `matchExpressions`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct LabelExpression {
+    /// The label.
+    pub key: String,
+    /// `In`, `NotIn`, `Exists` or `DoesNotExist`.
+    pub operator: String,
+    /// For the first two.
+    pub values: Vec<String>,
+}
+
 /// `logging`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
@@ -249,6 +306,7 @@ impl Default for Settings {
             serving_certificate: ServingCertificate::default(),
             tls: Tls::default(),
             authentication: Authentication::default(),
+            roots: Roots::default(),
             logging: Logging::default(),
             shutdown: Shutdown::default(),
         }
@@ -359,6 +417,21 @@ impl Default for Issuer {
             namespaces: None,
             cluster_id: None,
             maximum_token_life: "24h".into(),
+        }
+    }
+}
+
+impl Default for RootConfigMaps {
+    fn default() -> Self {
+        Self {
+            enabled: None,
+            name: "istio-ca-root-cert".into(),
+            discovery_selectors: Vec::new(),
+            members_of: None,
+            take_over: false,
+            prove_spread: true,
+            arrival: "3m".into(),
+            writes_per_second: 100,
         }
     }
 }

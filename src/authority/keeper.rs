@@ -41,6 +41,8 @@ pub(super) struct Keeper {
     pub folder: Folder,
     pub failing: Seldom,
     pub state: watch::Sender<Arc<CaState>>,
+    /// Roots that every client's own root file is known to hold.
+    pub spread: watch::Receiver<BTreeSet<Fingerprint>>,
     pub commands: mpsc::Receiver<Command>,
     pub asks: mpsc::Receiver<Ask>,
     /// The other end of `asks`, for each [`Coverage`].
@@ -156,7 +158,7 @@ impl Keeper {
     /// `fresh`: there is something to publish although nothing that is remembered may have changed.
     fn take(&mut self, mut next: Stored, fresh: bool) -> Result<(), FileError> {
         let now = self.clock.now();
-        next.rotation.settle(now, &BTreeSet::new());
+        next.rotation.settle(now, &self.spread());
         self.complete(&mut next, now);
         let changed = next != self.stored;
         if changed {
@@ -166,6 +168,14 @@ impl Keeper {
             self.publish();
         }
         Ok(())
+    }
+
+    /// None once nobody keeps watch over it any more.
+    fn spread(&self) -> BTreeSet<Fingerprint> {
+        match self.spread.has_changed() {
+            Ok(_) => self.spread.borrow().clone(),
+            Err(_) => BTreeSet::new(),
+        }
     }
 
     /// Roots and signers as the rotation has them.
@@ -423,7 +433,7 @@ impl Keeper {
             source: self.source.clone(),
             generation: self.stored.rotation.number(),
             chain: signing.map(|ca| ca.chain().to_vec()).map_err(ToString::to_string),
-            outlook: self.stored.rotation.outlook(&BTreeSet::new()),
+            outlook: self.stored.rotation.outlook(&self.spread()),
             roots: self.stored.roots.clone(),
             files: self.files.clone(),
         }

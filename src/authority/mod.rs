@@ -26,6 +26,7 @@ pub mod steering;
 mod store;
 mod tell;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -47,7 +48,7 @@ use rotation::Rotation;
 use steering::Files;
 use store::Stored;
 
-use crate::model::Timestamp;
+use crate::model::{Fingerprint, Timestamp};
 use crate::platform::Clock;
 use crate::platform::files::{self, DirectoryLock, FileError, LockError};
 use crate::platform::shutdown::Shutdown;
@@ -126,6 +127,11 @@ impl Authority {
     /// A line to it, for as long as it is [run](Self::run).
     pub fn steering(&self) -> Steering {
         self.steering.clone()
+    }
+
+    /// From now on a pending root that is in this set needs no admin's word for it: every client's own root file is known to hold it.
+    pub fn heed(&mut self, spread: watch::Receiver<BTreeSet<Fingerprint>>) {
+        self.keeper.spread = spread;
     }
 
     /// Looks at files and time, and answers whoever holds a [`Steering`], until asked to stop. Reads and writes files, so it wants a thread of
@@ -247,6 +253,7 @@ pub fn open(config: &Config, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Re
             CaState::before(&stored.roots).ok_or_else(|| Error::NothingPluggedIn(directory.clone()))?,
         ))
         .0,
+        spread: watch::channel(BTreeSet::new()).1,
         stored,
         commands,
         asks,

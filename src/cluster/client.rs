@@ -140,7 +140,28 @@ impl ApiServer {
 
     /// Makes one call and gives the body of its success. Ends within `time`; ends at once when it is dropped.
     pub async fn call(&self, request: http::Request<Vec<u8>>, time: Duration) -> Result<Vec<u8>, CallError> {
-        let exchange = exchange(self.client.clone(), request);
+        let (status, body) = self.ask(request, time, MOST_ANSWER).await?;
+        if status.is_success() {
+            return body;
+        }
+        // Only these two say something about us rather than about what was asked, which holds the token.
+        let message = || body.ok().and_then(|body| message(&body)).unwrap_or_else(no_reason);
+        Err(match status {
+            StatusCode::UNAUTHORIZED => CallError::Unauthorized(message()),
+            StatusCode::FORBIDDEN => CallError::Forbidden(message()),
+            StatusCode::TOO_MANY_REQUESTS => CallError::Busy,
+            other => CallError::Status(other.as_u16()),
+        })
+    }
+
+    /// The same for any status, with a bound of the caller's own. The body may be unreadable although the status is known.
+    pub(super) async fn ask(
+        &self,
+        request: http::Request<Vec<u8>>,
+        time: Duration,
+        most: usize,
+    ) -> Result<Exchange, CallError> {
+        let exchange = exchange(self.client.clone(), request, most);
         let mut task = JoinSet::new();
         task.spawn_on(async move { tokio::time::timeout(time, exchange).await }, &self.runtime);
         match task.join_next().await {
@@ -149,7 +170,22 @@ impl ApiServer {
             Some(Err(_)) | None => Err(CallError::Unreachable("the call was given up".into())),
         }
     }
+
+    /// Sends a request whose answer goes on for long. To be called, and its body to be read, on [`Self::runtime`].
+    pub(super) async fn open(
+        &self,
+        request: http::Request<Vec<u8>>,
+        time: Duration,
+    ) -> Result<http::Response<Body>, CallError> {
+        let sent = self.client.send(request.map(Body::from));
+        let answered = tokio::time::timeout(time, sent).await;
+        let response = answered.map_err(|_| CallError::TimedOut(time))?;
+        response.map_err(|error| CallError::Unreachable(explain(&error)))
+    }
 }
+
+/// A status, and the body if it could be read.
+pub(super) type Exchange = (StatusCode, Result<Vec<u8>, CallError>);
 
 async fn from_kubeconfig(path: &Path) -> Result<kube::Config, KubeconfigError> {
     let kubeconfig = Kubeconfig::read_from(path)?;
@@ -157,31 +193,30 @@ async fn from_kubeconfig(path: &Path) -> Result<kube::Config, KubeconfigError> {
 }
 
 /// The library's own `request` reads without a limit, and logs an answer that it cannot parse: a review's answer repeats the token.
-async fn exchange(client: kube::Client, request: http::Request<Vec<u8>>) -> Result<Vec<u8>, CallError> {
+async fn exchange(client: kube::Client, request: http::Request<Vec<u8>>, most: usize) -> Result<Exchange, CallError> {
     let response = client
         .send(request.map(Body::from))
         .await
         .map_err(|error| CallError::Unreachable(explain(&error)))?;
     let status = response.status();
-    let body = Limited::new(response.into_body(), MOST_ANSWER).collect().await;
-    if status.is_success() {
-        return match body {
-            Ok(body) => Ok(body.to_bytes().into()),
-            Err(error) => Err(CallError::Unreadable(explain(error.as_ref()))),
-        };
-    }
-    // Only these two say something about us rather than about what was asked, which holds the token.
-    let message = || {
-        body.ok()
-            .and_then(|body| serde_json::from_slice::<Failure>(&body.to_bytes()).ok())
-            .map_or_else(|| "it gave no reason".into(), |failure| printable(&failure.message))
-    };
-    Err(match status {
-        StatusCode::UNAUTHORIZED => CallError::Unauthorized(message()),
-        StatusCode::FORBIDDEN => CallError::Forbidden(message()),
-        StatusCode::TOO_MANY_REQUESTS => CallError::Busy,
-        other => CallError::Status(other.as_u16()),
-    })
+    Ok((status, body(response.into_body(), most).await))
+}
+
+/// A whole body of bounded size.
+pub(super) async fn body(body: Body, most: usize) -> Result<Vec<u8>, CallError> {
+    let body = Limited::new(body, most).collect().await;
+    body.map(|body| body.to_bytes().into())
+        .map_err(|error| CallError::Unreadable(explain(error.as_ref())))
+}
+
+/// What a `Status` object says to people.
+pub(super) fn message(body: &[u8]) -> Option<String> {
+    let failure: Failure = serde_json::from_slice(body).ok()?;
+    Some(printable(&failure.message))
+}
+
+pub(super) fn no_reason() -> String {
+    "it gave no reason".into()
 }
 
 /// The part of a `Status` object that is for people.
@@ -191,7 +226,7 @@ struct Failure {
 }
 
 /// An error with its causes in one line. What a kubeconfig or a credential plug-in wrote may hold secrets and is left out.
-fn explain(error: &(dyn std::error::Error + 'static)) -> String {
+pub(super) fn explain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut said: Vec<String> = Vec::new();
     let mut next = Some(error);
     while let Some(cause) = next {

@@ -159,7 +159,7 @@ fn without_token(text: &str, token: &str) -> String {
 }
 
 /// The library's own texts quote what they could not read.
-fn unreadable(error: serde_json::Error) -> CallError {
+pub(super) fn unreadable(error: serde_json::Error) -> CallError {
     let finding = match error.classify() {
         serde_json::error::Category::Data => "it is not of the expected shape",
         _ => "it is not JSON",

@@ -63,6 +63,11 @@ pub struct Metrics {
     pub ca_change_pending: Gauge,
     ca_looks: Family<Word, Counter>,
     ca_files_in_force: Gauge,
+    root_config_maps: Family<Word, Gauge>,
+    root_config_maps_synced: Gauge,
+    root_config_maps_written: Family<Word, Counter>,
+    /// `countersign_root_configmaps_last_full_spread_timestamp_seconds`: when every selected namespace was last known to have the present roots.
+    pub roots_spread: Gauge,
     log_lines_lost: Family<Word, Counter>,
     /// `countersign_certificate_expiry_timestamp_seconds` and istiod's expiry gauges.
     pub certificates: Arc<Certificates>,
@@ -275,6 +280,30 @@ impl Metrics {
                 "1 when the CA's files as they lie there now are what signs or is to sign, 0 when the last good ones are",
                 Gauge::default(),
             ),
+            root_config_maps: add(
+                r,
+                "countersign_root_configmaps",
+                "Namespaces that are to have the roots, by how their ConfigMap stands",
+                Family::default(),
+            ),
+            root_config_maps_synced: add(
+                r,
+                "countersign_root_configmaps_synced",
+                "1 when all namespaces and their ConfigMaps are known, 0 while the API server did not tell",
+                Gauge::default(),
+            ),
+            root_config_maps_written: add(
+                r,
+                "countersign_root_configmap_writes",
+                "Writes of ConfigMaps with roots, by result",
+                Family::default(),
+            ),
+            roots_spread: add(
+                r,
+                "countersign_root_configmaps_last_full_spread_timestamp_seconds",
+                "When every selected namespace was last known to have the present roots",
+                Gauge::default(),
+            ),
             log_lines_lost: add(
                 r,
                 "countersign_log_lines_lost",
@@ -314,6 +343,20 @@ impl Metrics {
     pub fn ca_files_changed(&self, result: &'static str, in_force: bool) {
         self.ca_looks.get_or_create(&[("result", result)]).inc();
         self.ca_files_in_force.set(i64::from(in_force));
+    }
+
+    /// `countersign_root_configmaps{state}` and `countersign_root_configmaps_synced`.
+    pub fn root_config_maps(&self, synced: bool, states: [(&'static str, usize); 5]) {
+        self.root_config_maps_synced.set(i64::from(synced));
+        for (state, number) in states {
+            let number = i64::try_from(number).unwrap_or(i64::MAX);
+            self.root_config_maps.get_or_create(&[("state", state)]).set(number);
+        }
+    }
+
+    /// `countersign_root_configmap_writes_total{result}`, one more.
+    pub fn root_config_map_written(&self, result: &'static str) {
+        self.root_config_maps_written.get_or_create(&[("result", result)]).inc();
     }
 
     /// `countersign_stage_seconds{stage}`.

@@ -20,6 +20,7 @@ mod offline;
 mod reference;
 mod reload;
 mod review;
+mod roots;
 mod serve;
 mod settings;
 mod start;

@@ -1,6 +1,7 @@
 //! Settings as an administrator meets them: one test per bad value, checking the message that a person reads.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use countersign::app::config::Config;
 use countersign::app::settings::Settings;
@@ -9,6 +10,7 @@ use countersign::cluster::Credentials;
 use countersign::issue::authenticate::offline::KeySource;
 use countersign::platform::crypto::TlsPolicy;
 use countersign::platform::crypto::tls_names::TlsVersion;
+use countersign::roots::{self, Expression, LabelSelector, Operator, Selection};
 use countersign::server::{Quota, ServingSource};
 use countersign::telemetry::log::Format;
 use rustls::{CipherSuite, NamedGroup};
@@ -115,6 +117,21 @@ authentication:
   - issuer: https://kubernetes.default.svc
     discovery: cluster
   clientCertificates: true
+roots:
+  configMaps:
+    enabled: true
+    name: mesh-roots
+    discoverySelectors:
+    - matchLabels: {env: prod}
+      matchExpressions:
+      - {key: example.org/mesh, operator: In, values: [a, b]}
+      - {key: skip, operator: DoesNotExist}
+    - matchExpressions: [{key: x, operator: NotIn, values: ['']}, {key: y, operator: Exists}]
+    membersOf: istio-system
+    takeOver: true
+    proveSpread: false
+    arrival: 90s
+    writesPerSecond: 7
 logging:
   format: json
   level: warn,countersign=debug
@@ -178,6 +195,41 @@ shutdown:
         |credentials: &Credentials| matches!(credentials, Credentials::Kubeconfig(path) if path.ends_with("config"));
     assert!(matches!(&issuers[3].keys, KeySource::ApiServer(credentials) if is_kubeconfig(credentials)));
     assert!(is_kubeconfig(&review.0));
+    let maps = config.root_config_maps.unwrap();
+    assert!(!maps.prove_spread);
+    let rule = |key: &str, operator| Expression {
+        key: key.into(),
+        operator,
+    };
+    let selection = Selection {
+        selectors: vec![
+            LabelSelector {
+                labels: BTreeMap::from([("env".into(), "prod".into())]),
+                expressions: vec![
+                    rule("example.org/mesh", Operator::In(vec!["a".into(), "b".into()])),
+                    rule("skip", Operator::DoesNotExist),
+                ],
+            },
+            LabelSelector {
+                labels: BTreeMap::new(),
+                expressions: vec![
+                    rule("x", Operator::NotIn(vec![String::new()])),
+                    rule("y", Operator::Exists),
+                ],
+            },
+        ],
+        members_of: Some("istio-system".into()),
+    };
+    assert_eq!(
+        maps.distribution,
+        roots::Config {
+            name: "mesh-roots".into(),
+            selection,
+            take_over: true,
+            arrival: Duration::from_secs(90),
+            writes_per_second: 7,
+        }
+    );
     assert_eq!(config.logging.format, Format::Json);
     assert_eq!(config.server.connections.drain.as_secs(), 0);
 }
@@ -213,6 +265,35 @@ fn the_environment_wins_over_the_file_and_assignments_over_both() {
     assert_eq!(settings.ca.r#type, "plugged-in");
 }
 
+/// In a cluster, where a mesh needs them; elsewhere only if somebody asks for them.
+#[test]
+fn roots_are_distributed_in_a_cluster() {
+    let maps = |yaml: &str, environment: &BTreeMap<String, String>| check(yaml, environment).unwrap().root_config_maps;
+    let kept = maps("", &cluster()).unwrap();
+    assert!(kept.prove_spread && !kept.distribution.take_over);
+    assert_eq!(kept.distribution.name, "istio-ca-root-cert");
+    assert_eq!(kept.distribution.selection, Selection::default());
+    assert!(maps("roots: {configMaps: {enabled: false}}", &cluster()).is_none());
+    let outside = environment(&[]);
+    let with_kubeconfig = "authentication: {tokenReview: {kubeconfig: /k}}";
+    assert!(maps(with_kubeconfig, &outside).is_none());
+    let asked_for = format!("{with_kubeconfig}\nroots: {{configMaps: {{enabled: true}}}}");
+    assert!(maps(&asked_for, &outside).is_some());
+    let offline = "authentication: {issuers: [{issuer: x, jwksFile: /f}]}\nroots: {configMaps: {enabled: true}}";
+    assert_eq!(
+        check(offline, &outside).unwrap_err(),
+        "roots.configMaps.enabled: there is no API server to keep ConfigMaps in: give authentication.tokenReview.kubeconfig, or leave it out"
+    );
+}
+
+#[test]
+fn the_page_about_roots_shows_the_defaults() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/roots.md")).unwrap();
+    let block = page.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    assert!(block.contains("writesPerSecond"), "{block}");
+    assert_eq!(Settings::parse(block, "roots.md").unwrap(), Settings::default());
+}
+
 #[test]
 fn every_problem_is_told_at_once() {
     let told = check("trustDomain: A\nca: {type: x}\nlogging: {format: y}", &cluster()).unwrap_err();
@@ -234,10 +315,16 @@ macro_rules! refused {
 
 /// All of the texts below that must be refused.
 pub fn refused() -> impl Iterator<Item = &'static str> {
-    [text::VECTORS, values::VECTORS, tls::VECTORS, authentication::VECTORS]
-        .into_iter()
-        .flatten()
-        .copied()
+    [
+        text::VECTORS,
+        values::VECTORS,
+        tls::VECTORS,
+        root_config_maps::VECTORS,
+        authentication::VECTORS,
+    ]
+    .into_iter()
+    .flatten()
+    .copied()
 }
 
 mod text {
@@ -372,6 +459,26 @@ mod tls {
                 "{yaml}"
             );
         }
+    }
+}
+
+mod root_config_maps {
+    use super::*;
+
+    refused! {
+        name: "roots: {configMaps: {name: My_Roots}}" => "roots.configMaps.name: \"My_Roots\" is no name of a ConfigMap; istiod's is istio-ca-root-cert";
+        no_name: "roots: {configMaps: {name: ''}}" => "roots.configMaps.name: \"\" is no name of a ConfigMap; istiod's is istio-ca-root-cert";
+        members_of: "roots: {configMaps: {membersOf: A}}" => "roots.configMaps.membersOf: \"A\" is not a namespace name (a DNS label: lower-case letters, digits and dashes, at most 63)";
+        label_key: "roots: {configMaps: {discoverySelectors: [{}, {matchLabels: {'a/b/c': x}}]}}" => "roots.configMaps.discoverySelectors[1]: \"a/b/c\" is no key of a label; write it as example.org/name or name";
+        label_value: "roots: {configMaps: {discoverySelectors: [{matchLabels: {a: 'x y'}}]}}" => "roots.configMaps.discoverySelectors[0]: \"x y\" is no value of a label; it takes at most 63 letters, digits, '-', '_' and '.'";
+        operator: "roots: {configMaps: {discoverySelectors: [{matchExpressions: [{key: a, operator: Is, values: [b]}]}]}}" => "roots.configMaps.discoverySelectors[0]: \"Is\" is none of In, NotIn, Exists, DoesNotExist";
+        no_values: "roots: {configMaps: {discoverySelectors: [{matchExpressions: [{key: a, operator: In}]}]}}" => "roots.configMaps.discoverySelectors[0]: the rule for a has no values; list some";
+        values_too_many: "roots: {configMaps: {discoverySelectors: [{matchExpressions: [{key: a, operator: Exists, values: [b]}]}]}}" => "roots.configMaps.discoverySelectors[0]: the rule for a takes no values; leave them out";
+        no_key: "roots: {configMaps: {discoverySelectors: [{matchExpressions: [{operator: Exists}]}]}}" => "roots.configMaps.discoverySelectors[0]: \"\" is no key of a label; write it as example.org/name or name";
+        unknown_key: "roots: {configMaps: {discoverySelectors: [{matchLabel: {}}]}}" => "serve.yaml:1:44: unknown key \"matchLabel\"; did you mean matchLabels?";
+        arrival: "roots: {configMaps: {arrival: 2h}}" => "roots.configMaps.arrival: 2h is more than an hour; kubelets take minutes";
+        no_time: "roots: {configMaps: {arrival: soon}}" => "roots.configMaps.arrival: \"soon\" is not a span of time: write it as 24h, 90m, 1h30m or 45s";
+        rate: "roots: {configMaps: {writesPerSecond: 0}}" => "roots.configMaps.writesPerSecond: 0 is out of range; give 1 to 10000";
     }
 }
 

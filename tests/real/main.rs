@@ -16,6 +16,7 @@ mod pilot_agent;
 mod plugged_in;
 mod readme;
 mod requests;
+mod roots;
 mod support;
 mod tls;
 mod transport;

@@ -74,6 +74,7 @@ impl Checker {
         let tls = self.tls(&settings.tls, serving.as_ref());
         let server = self.server(settings, serving, tls);
         let authentication = self.authentication(settings, trust_domain.as_ref(), environment);
+        let root_config_maps = self.root_config_maps(settings, environment);
         let logging = self.logging(&settings.logging);
         Some(Config {
             server: server?,
@@ -81,6 +82,7 @@ impl Checker {
             ca: ca?,
             policy: policy?,
             authentication: authentication?,
+            root_config_maps: root_config_maps?,
             logging: logging?,
             missing_here: std::mem::take(&mut self.missing_here),
         })
@@ -348,7 +350,7 @@ impl Checker {
         self.unless_refused(key, parsed)
     }
 
-    fn within(&mut self, key: &str, number: u32, range: RangeInclusive<u32>) -> u32 {
+    pub(super) fn within(&mut self, key: &str, number: u32, range: RangeInclusive<u32>) -> u32 {
         if !range.contains(&number) {
             self.refuse(
                 key,

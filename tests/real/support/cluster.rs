@@ -171,6 +171,23 @@ impl ApiServer {
         self.call(request.body(body).unwrap())
     }
 
+    /// `GET`, if it is there.
+    pub fn get(&self, path: &str) -> Option<Value> {
+        match self.call(http::Request::get(path).body(Vec::new()).unwrap()) {
+            Ok(object) => Some(object),
+            Err(404) => None,
+            Err(status) => panic!("GET {path}: {status}"),
+        }
+    }
+
+    /// `PATCH`, as RFC 7396 says, in the name of this writer.
+    pub fn patch(&self, path: &str, writer: &str, change: &Value) -> Value {
+        let request = http::Request::patch(format!("{path}?fieldManager={writer}"));
+        let request = request.header("content-type", "application/merge-patch+json");
+        self.call(request.body(serde_json::to_vec(change).unwrap()).unwrap())
+            .unwrap_or_else(|status| panic!("PATCH {path}: {status}"))
+    }
+
     /// `DELETE`, at once.
     pub fn delete(&self, path: &str) {
         let options = json!({"apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0});

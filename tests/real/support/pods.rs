@@ -119,9 +119,18 @@ impl Reviewer {
 
     /// Lets it create token reviews.
     pub fn grant(&self) {
-        let (server, name) = (&cluster().server, &self.namespace);
         let rules =
             json!([{"apiGroups": ["authentication.k8s.io"], "resources": ["tokenreviews"], "verbs": ["create"]}]);
+        self.grant_rules(&self.namespace, &rules);
+    }
+
+    /// Lets it do this, besides.
+    pub fn grant_also(&self, rules: &Value) {
+        self.grant_rules(&format!("{}-also", self.namespace), rules);
+    }
+
+    fn grant_rules(&self, name: &str, rules: &Value) {
+        let server = &cluster().server;
         make(
             server,
             &format!("{RBAC}/clusterroles"),
