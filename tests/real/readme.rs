@@ -31,17 +31,22 @@ fn succeeds(lines: &str, directory: &Path) -> String {
     text(&output.stdout)
 }
 
-#[test]
-fn every_command_of_the_readme_works_as_written() {
-    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
-    let blocks: Vec<&str> = readme
+/// Runs every `sh` block of a page in order, as one person would.
+fn run_page(page: &str) -> String {
+    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(page)).unwrap();
+    let blocks: Vec<&str> = page
         .split("```sh\n")
         .skip(1)
         .map(|rest| rest.split("```").next().unwrap())
         .collect();
-    assert!(blocks.len() >= 5, "README has {} blocks of commands", blocks.len());
+    assert!(blocks.len() >= 5, "{} blocks of commands", blocks.len());
     let directory = tempfile::tempdir().unwrap();
-    let shown = succeeds(&blocks.concat(), directory.path());
+    succeeds(&blocks.concat(), directory.path())
+}
+
+#[test]
+fn every_command_of_the_readme_works_as_written() {
+    let shown = run_page("README.md");
     for expected in [
         "demo/cert-chain.pem: OK",
         "plugged-in/cert-chain.pem: OK",
@@ -50,6 +55,13 @@ fn every_command_of_the_readme_works_as_written() {
     ] {
         assert!(shown.contains(expected), "{expected} is missing in\n{shown}");
     }
+}
+
+#[test]
+fn every_command_about_plugging_in_a_ca_works_as_written() {
+    let shown = run_page("docs/plug-in-a-ca.md");
+    assert!(shown.contains("proxy-cert-1.pem: OK"), "{shown}");
+    assert_eq!(shown.matches("are identical").count(), 2, "{shown}");
 }
 
 #[test]
