@@ -7,12 +7,18 @@ fn countersign() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_countersign"))
 }
 
-/// Runs lines as a person would type them, in `directory`, with our program on the path; stops at the first that fails.
+/// Runs lines as a person would type them, in `directory`, with our program on the path; stops at the first that fails, and then ends what was
+/// started in the background, which would hold our pipes.
 fn shell(lines: &str, directory: &Path) -> Output {
     let path = std::env::var("PATH").unwrap();
     let ours = countersign().parent().unwrap().display();
     Command::new("bash")
-        .args(["-euo", "pipefail", "-c", lines])
+        .args([
+            "-euo",
+            "pipefail",
+            "-c",
+            &format!("trap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n{lines}"),
+        ])
         .current_dir(directory)
         .env("PATH", format!("{ours}:{path}"))
         .output()
@@ -31,42 +37,44 @@ fn succeeds(lines: &str, directory: &Path) -> String {
     text(&output.stdout)
 }
 
-/// The blocks of commands of a page.
-fn commands(page: &str) -> Vec<String> {
+/// Runs every block of commands of a page in order, as one person would.
+fn run_page(page: &str, least: usize) -> String {
     let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(page)).unwrap();
     let blocks = page.split("```sh\n").skip(1);
-    blocks
-        .map(|rest| rest.split("```").next().unwrap().to_owned())
-        .collect()
+    let blocks: Vec<&str> = blocks.map(|rest| rest.split("```").next().unwrap()).collect();
+    assert!(blocks.len() >= least, "{} blocks of commands", blocks.len());
+    let directory = tempfile::tempdir().unwrap();
+    succeeds(&blocks.concat(), directory.path())
 }
 
 #[test]
-fn every_command_about_tls_works_as_written() {
-    let blocks = commands("docs/tls.md");
-    assert_eq!(blocks.len(), 2);
-    let directory = tempfile::tempdir().unwrap();
-    let shown = succeeds(&blocks.concat(), directory.path());
+fn every_command_of_the_readme_works_as_written() {
+    let shown = run_page("README.md", 5);
     for expected in [
-        "\"ECDHE-ECDSA-AES128-SHA256\" is a CBC suite",
-        "Cipher is ECDHE-ECDSA-AES256-GCM-SHA384",
-        "Server Temp Key: ECDH, secp384r1",
-        "no group in common",
+        "demo/cert-chain.pem: OK",
+        "plugged-in/cert-chain.pem: OK",
+        "after/cert-chain.pem: OK",
+        "URI:spiffe://cluster.local/ns/default/sa/sleep",
     ] {
         assert!(shown.contains(expected), "{expected} is missing in\n{shown}");
     }
 }
 
 #[test]
-fn every_command_of_the_readme_works_as_written() {
-    let blocks = commands("README.md");
-    assert!(blocks.len() >= 5, "README has {} blocks of commands", blocks.len());
-    let directory = tempfile::tempdir().unwrap();
-    let shown = succeeds(&blocks.concat(), directory.path());
+fn every_command_about_plugging_in_a_ca_works_as_written() {
+    let shown = run_page("docs/plug-in-a-ca.md", 5);
+    assert!(shown.contains("proxy-cert-1.pem: OK"), "{shown}");
+    assert_eq!(shown.matches("are identical").count(), 2, "{shown}");
+}
+
+#[test]
+fn every_command_about_tls_works_as_written() {
+    let shown = run_page("docs/tls.md", 2);
     for expected in [
-        "demo/cert-chain.pem: OK",
-        "plugged-in/cert-chain.pem: OK",
-        "after/cert-chain.pem: OK",
-        "URI:spiffe://cluster.local/ns/default/sa/sleep",
+        "\"ECDHE-ECDSA-AES128-SHA256\" is a CBC suite",
+        "Cipher is ECDHE-ECDSA-AES256-GCM-SHA384",
+        "Server Temp Key: ECDH, secp384r1",
+        "no group in common",
     ] {
         assert!(shown.contains(expected), "{expected} is missing in\n{shown}");
     }
