@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::json;
 
 use crate::support::countersign::{Countersign, verified_offline, with};
-use crate::support::openssl::{STRICT, text, verify};
+use crate::support::openssl::{STRICT, openssl, text};
 use crate::support::pods::token_file;
 use crate::support::process::{Process, command, output};
 use crate::support::scene::Scene;
@@ -45,10 +45,11 @@ impl Workload {
             text(out),
         ];
         countersign(&ask);
-        // It sends what follows the leaf as it stands, as Envoy does.
-        let chain = std::fs::read_to_string(out.join("cert-chain.pem")).unwrap();
+        // It sends what follows the leaf, and the roots: Istio's agent gives Envoy every element of an answer as its chain.
+        let read = |name: &str| std::fs::read_to_string(out.join(name)).unwrap();
+        let chain = read("cert-chain.pem");
         let (_, above) = chain.split_once("-----END CERTIFICATE-----\n").unwrap();
-        std::fs::write(out.join("above.pem"), above).unwrap();
+        std::fs::write(out.join("above.pem"), above.to_owned() + &read("root-cert.pem")).unwrap();
         let mut serve = command(Path::new("openssl"));
         serve
             .current_dir(out)
@@ -85,7 +86,11 @@ impl Workload {
 fn what_init_makes_is_what_openssl_calls_strict() {
     let scene = Scene::offline(json!({}));
     let made = init(scene.place.path(), "pki");
-    verify(&made.join("ca-cert.pem"), &made.join("root-cert.pem"), STRICT).unwrap();
+    let (certificate, root) = (made.join("ca-cert.pem"), made.join("root-cert.pem"));
+    for [roots, judged] in [[&root, &certificate], [&root, &root]] {
+        let verify = ["verify", "-no-CApath", "-no-CAstore", "-CAfile", text(roots)];
+        openssl(&[&verify[..], STRICT, &[text(judged)]].concat()).unwrap();
+    }
     countersign(&["check", "--cacerts", text(&made)]);
 }
 
