@@ -76,6 +76,8 @@ struct Root {
 #[serde(deny_unknown_fields)]
 struct Change {
     root: Fingerprint,
+    /// The signer and what stands between it and that root.
+    chain: Vec<Fingerprint>,
     since: i64,
     /// An admin said that it has been distributed.
     confirmed: bool,
@@ -199,9 +201,12 @@ impl Rotation {
         }));
         if self.signing() == Some(offer.root) {
             self.change = None;
-        } else if self.change.as_ref().is_none_or(|change| change.root != offer.root) {
+        } else if let Some(change) = self.change.as_mut().filter(|change| change.root == offer.root) {
+            change.chain.clone_from(&offer.chain);
+        } else {
             self.change = Some(Change {
                 root: offer.root,
+                chain: offer.chain.clone(),
                 since: now.unix(),
                 confirmed: false,
                 renewal: offer.renewal,
@@ -242,7 +247,8 @@ impl Rotation {
         if self.signing() == Some(certificate) || chain.contains(&certificate) {
             self.open_era(None);
         }
-        if self.change.as_ref().is_some_and(|change| change.root == certificate) {
+        let is_to_sign = |change: &Change| change.root == certificate || change.chain.contains(&certificate);
+        if self.change.as_ref().is_some_and(is_to_sign) {
             self.change = None;
         }
     }

@@ -382,6 +382,25 @@ fn a_withdrawn_root_leaves_with_its_last_leaf() {
     assert!(!world.rotation.trusts(&root(0)));
 }
 
+/// The intermediate of the set that waits leaked before it ever signed: another one under the same root begins anew.
+#[test]
+fn a_withdrawn_signer_does_not_wait_to_sign() {
+    let mut world = World::new(&files(0, &[]));
+    world.issue(DAY, 0);
+    let mut waiting = files(1, &[]);
+    world.offer(&waiting).unwrap();
+    world.rotation.withdraw(waiting.chain[0], &files(0, &[]).chain);
+    world.settle();
+    assert_eq!(
+        (world.rotation.pending(), world.rotation.signing()),
+        (None, Some(root(0)))
+    );
+    let leaked = std::mem::replace(&mut waiting.chain, vec![Fingerprint::of(b"another intermediate")]);
+    world.offer(&waiting).unwrap();
+    world.rotation.withdraw(leaked[0], &files(0, &[]).chain);
+    assert_eq!(world.rotation.pending(), Some(root(1)));
+}
+
 #[test]
 fn the_last_root_never_leaves() {
     let mut world = World::new(&files(0, &[]));

@@ -6,7 +6,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use super::{Bare, HERE, http_get, message, metric, tls, tls_config};
-use crate::support::server::{Server, request};
+use crate::support::server::{ISSUER, Server, request};
+use countersign::platform::SystemClock;
 
 /// Lines 1, 2, 4, 6: TLS of the listener.
 #[tokio::test]
@@ -96,6 +97,21 @@ async fn strangers_are_told_no_paths() {
     for hidden in ["hidden", "127.0.0.1", "os error"] {
         assert!(!ready.contains(hidden), "{ready}");
     }
+}
+
+/// Another cluster whose keys cannot be had is no reason to take this one's CA out of service.
+#[tokio::test]
+async fn an_issuer_that_is_away_stops_nobody_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let issuers = format!(
+        "authentication.issuers=[{{issuer: '{ISSUER}', jwksFile: '{}/jwks.json'}}, \
+         {{issuer: 'https://away.test', jwksUri: 'https://127.0.0.1:9/keys'}}]",
+        directory.path().display()
+    );
+    let server = Server::at(Arc::new(SystemClock), directory, &[&issuers]).await;
+    let ready = http_get(&server, "/readyz").await;
+    assert!(ready.starts_with("HTTP/1.1 200"), "{ready}");
+    server.ask(request().0).await.unwrap();
 }
 
 /// Line 40: calls in flight end well, connections are told to go, the sockets close.

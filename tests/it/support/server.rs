@@ -21,7 +21,7 @@ use tonic::transport::Channel;
 use tonic::{Request, Status};
 
 pub const IDENTITY: &str = "spiffe://cluster.local/ns/default/sa/sleep";
-const ISSUER: &str = "https://issuer.test";
+pub const ISSUER: &str = "https://issuer.test";
 
 /// A running CA.
 pub struct Server {
